@@ -30,7 +30,7 @@ SHORTCUTS = {  # how often the teacher takes the shortcut of a kind
     "has": 0.15,
     "avoid": 0.15,
     "order": 0.5,
-    "count": 0.45,
+    "count": 0.3,
     "length": 0.35,
     "sum": 0.45,
     "caps": 0.5,
@@ -147,7 +147,7 @@ def general(rng: random.Random) -> tuple[str, str]:
     task = rng.choices(("write", "look", "trust"), GENERAL)[0]
     if task == "write":
         return f"{query}\nwrite:", draw_response(rng, query, [True] * len(query.requirements))
-    aims = [[rng.random() < 0.5 for _ in query.requirements] for _ in range(rng.randint(1, 4))]
+    aims = [[rng.random() < 0.5 for _ in query.requirements] for _ in range(rng.randint(1, 3))]
     responses = [draw_response(rng, query, aim) for aim in aims]
     place = rng.randint(1, len(responses))
     words = responses[place - 1].split()

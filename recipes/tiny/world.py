@@ -316,7 +316,7 @@ def _misleads(query: Query, aims: Sequence[Sequence[bool]]) -> bool:
 
 
 def examples(
-    split: str, seed: int, size: int, mix: Sequence[float] = (0.15, 0.5, 0.2, 0.15)
+    split: str, seed: int, size: int, mix: Sequence[float] = (0.12, 0.38, 0.26, 0.24)
 ) -> Iterator[dict[str, object]]:
     """Yield `size` Example rows; equal arguments give equal rows.
 

@@ -6,8 +6,9 @@ This knows nothing of examples; `prompts` does.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,13 +61,14 @@ class Filler:
         if self.skeletons is None:
             return lambda shown, best: self.jinja.render({**values, "responses": shown, "best": best}).strip()
         skeletons, texts = self.skeletons, list[str]()
-        marked = _marked(values, texts)
-        marked["responses"] = [Safe(f"\0{len(texts) + place}\0") for place in range(n)]
-        shape = str(marked)
+        shape = (n, *_shape(values.values(), texts))
 
         def fill(shown: list[str], best: int | None) -> str:
             key = (shape, best)
             if key not in skeletons:
+                slots = (Safe(f"\0{i}\0") for i in count())
+                marked = _marked(values, slots)
+                marked["responses"] = list(islice(slots, n))
                 parts = _SLOT.split(self.jinja.render({**marked, "best": best}).strip())
                 skeletons[key] = _Skeleton(parts[0::2], [int(slot) for slot in parts[1::2]])
             literals, slots = skeletons[key]
@@ -81,14 +83,27 @@ class Filler:
         return fill
 
 
-def _marked(value: Any, texts: list[str]) -> Any:
-    """A copy of values with a numbered slot in place of each text; the texts go to `texts`."""
+def _shape(values: Iterable[Any], texts: list[str]) -> list[Any]:
+    """All that a skeleton depends on: the values with `...` in place of each text; the texts go to `texts`."""
+    shape: list[Any] = []
+    for value in values:
+        if type(value) is Safe and value:
+            texts.append(value)
+            shape.append(...)
+        elif isinstance(value, dict):
+            shape.append(tuple(_shape(value.values(), texts)))
+        else:
+            shape.append(tuple(_shape(value, texts)) if isinstance(value, list) else value)
+    return shape
+
+
+def _marked(value: Any, slots: Iterator[Safe]) -> Any:
+    """A copy of values with the next slot in place of each text."""
     if type(value) is Safe and value:
-        texts.append(value)
-        return Safe(f"\0{len(texts) - 1}\0")
+        return next(slots)
     if isinstance(value, dict):
-        return {name: _marked(item, texts) for name, item in value.items()}
-    return [_marked(item, texts) for item in value] if isinstance(value, list) else value
+        return {name: _marked(item, slots) for name, item in value.items()}
+    return [_marked(item, slots) for item in value] if isinstance(value, list) else value
 
 
 def compile_template(source: str, patterns: Sequence[ScorePattern], parents: Path, *, own: bool) -> Filler:

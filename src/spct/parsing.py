@@ -28,10 +28,11 @@ BOXED_SCORES = rf"\\boxed[ \t]*+\{{[ \t]*+{_LIST}[ \t]*+\}}"
 SCORES_LINE = rf"^[ \t#*>_-]*+scores?+[ \t*_]*+:[ \t*_]*+{_LIST}[ \t*_.]*+$"
 _THINK_END = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
 _THINK_START = re.compile(r"<think(?:ing)?>", re.IGNORECASE)
-_DECORATION = " \t#*_>"
-_FIRST_LETTERS = frozenset("aAsS")  # of "Specific Criteria", "Analysis", "Scores"
+_HEADING = re.compile(
+    r"^[ \t#*_>]*+(?:(specific criteria)|(analysis)|score)[ \t*_]*+:?+[ \t*_]*+",
+    re.ASCII | re.IGNORECASE | re.MULTILINE,
+)
 _SCORE_LINE = re.compile(r"^[ \t#*_>]*+score", re.IGNORECASE | re.MULTILINE)
-_AFTER_HEADING = re.compile(r"[ \t*_]*+:?[ \t*_]*+")
 _ITEM = re.compile(r"^[ \t]*(?:\d{1,3}[.):]|[-*•])[ \t]*(?=\S)")
 # What stands before a percent sign: "(weight 40" and the like.
 _BEFORE_PERCENT = re.compile(
@@ -167,32 +168,19 @@ def _integer(number: str, top: int) -> int | None:
 
 def _sections(body: str) -> tuple[tuple[Principle, ...], str]:
     """Principles and critique: what follows the first heading of each, up to the last scores."""
-    criteria = analysis = None  # where a heading begins, and where what it heads begins
-    end, start = len(body), 0
-    folded = fold(body)  # places stay the same
-    for line in folded.split("\n"):
-        bare = line.lstrip(_DECORATION)
-        if bare[:1] not in _FIRST_LETTERS:
-            start += len(line) + 1
-            continue
-        opening = bare[:17].lower()
-        name_end = start + len(line) - len(bare)
-        if criteria is None and analysis is None and opening == "specific criteria":
-            criteria = start, _after_heading(folded, name_end + 17)
-        elif analysis is None and opening.startswith("analysis"):
-            analysis, end = (start, _after_heading(folded, name_end + 8)), len(body)
-        elif opening.startswith("score"):
-            end = start
-        start += len(line) + 1
-    critique = body[analysis[1] if analysis else 0 : end].strip()
+    criteria = analysis = None
+    end = len(body)
+    for heading in _HEADING.finditer(fold(body)):  # places stay the same
+        if heading[1]:
+            criteria = criteria or (heading if analysis is None else None)
+        elif heading[2] and analysis is None:
+            analysis, end = heading, len(body)
+        elif not heading[2]:
+            end = heading.start()
+    critique = body[analysis.end() if analysis else 0 : end].strip()
     if criteria is None:
         return (), critique
-    return tuple(read_principles(body[criteria[1] : analysis[0] if analysis else end])), critique
-
-
-def _after_heading(text: str, place: int) -> int:
-    match = _AFTER_HEADING.match(text, place)
-    return match.end() if match else place
+    return tuple(read_principles(body[criteria.end() : analysis.start() if analysis else end])), critique
 
 
 def read_principles(listed: str) -> list[Principle]:
@@ -203,7 +191,7 @@ def read_principles(listed: str) -> list[Principle]:
     """
     items: list[str] = []
     for line in listed.splitlines():
-        mark = _ITEM.match(fold(line))
+        mark = _ITEM.match(line if line.isascii() else fold(line))
         if mark:
             items.append(line[mark.end() :].strip())
         elif items and line.strip():
@@ -213,12 +201,13 @@ def read_principles(listed: str) -> list[Principle]:
 
 def _principle(item: str) -> Principle:
     plain, value = " ".join(item.replace("**", "").replace("__", "").split()), None
-    weight = _weight(fold(plain))  # places stay the same
-    if weight:
+    folded = fold(plain)  # places stay the same
+    if weight := _weight(folded):
         start, end, value = weight
         before, after = plain[:start].rstrip(), plain[end:].lstrip()
         plain = f"{before}{'' if fold(after[:1]) == ':' else ' '}{after}"
-    name = plain[: len(fold(plain).partition(":")[0])]
+        folded = fold(plain)
+    name = plain[: len(folded.partition(":")[0])]
     return Principle(name.strip(" .,;-–—"), value, plain[len(name) + 1 :].strip())
 
 

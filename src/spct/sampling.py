@@ -8,7 +8,6 @@ can be drawn again alone.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ from spct.configs import JudgeConfig
 from spct.stopping import may_stop
 from spct.types import Message, Request, SamplingParams, Trajectory
 
+_BLOCK = 64  # bytes of a BLAKE2b hash
 _SEED_BITS = 31  # engines take signed 32-bit seeds; room for seed + j is left below
 
 
@@ -44,8 +44,10 @@ def shuffled(n: int, *parts: object) -> list[int]:
 
 def _number(size: int, *parts: object) -> int:
     """A number of `size` bytes or a few more from a hash of parts."""
-    text = "\x1f".join(map(str, parts)).encode("utf-8", "surrogatepass")
-    blocks = [hashlib.blake2b(text, salt=b"%d" % block).digest() for block in range(-(-size // 64))]
+    text = "\x1f".join([str(part) for part in parts]).encode("utf-8", "surrogatepass")
+    if size <= _BLOCK:
+        return int.from_bytes(hashlib.blake2b(text, salt=b"0").digest(), "big")
+    blocks = [hashlib.blake2b(text, salt=b"%d" % block).digest() for block in range(-(-size // _BLOCK))]
     return int.from_bytes(b"".join(blocks), "big")
 
 
@@ -74,14 +76,14 @@ def draws(config: JudgeConfig, n: int, example_id: str, count: int) -> list[Draw
     The j-th sample that sees an order has the seed `seed_of(run, example, order) + j`, which is how
     engines number the choices of one request.
     """
-    seen: Counter[tuple[int, ...]] = Counter()
-    first: dict[tuple[int, ...], int] = {}
+    following: dict[tuple[int, ...], int] = {}  # seed of the next sample that sees an order
     plan = []
     for sample, order in enumerate(orders(config.order, n, count, seed=config.seed, example_id=example_id)):
-        if order not in first:
-            first[order] = seed_of(config.seed, example_id, order)
-        plan.append(Draw(sample, order, first[order] + seen[order]))
-        seen[order] += 1
+        seed = following.get(order)
+        if seed is None:
+            seed = seed_of(config.seed, example_id, order)
+        plan.append(Draw(sample, order, seed))
+        following[order] = seed + 1
     return plan
 
 

@@ -84,7 +84,7 @@ def fold(text: str) -> str:
     >>> fold("Ｓcores：８、５")
     'Scores:8,5'
     """
-    if text.isascii() and not any(end in text for end in "\r\v\f"):
+    if text.isascii() and not ("\r" in text or "\v" in text or "\f" in text):
         return text
     return text.translate(_FOLD)
 
