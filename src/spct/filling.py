@@ -66,9 +66,9 @@ class Filler:
         def fill(shown: list[str], best: int | None) -> str:
             key = (shape, best)
             if key not in skeletons:
-                slots = (Safe(f"\0{i}\0") for i in count())
-                marked = _marked(values, slots)
-                marked["responses"] = list(islice(slots, n))
+                marks = (Safe(f"\0{i}\0") for i in count())
+                marked = _marked(values, marks)
+                marked["responses"] = list(islice(marks, n))
                 parts = _SLOT.split(self.jinja.render({**marked, "best": best}).strip())
                 skeletons[key] = _Skeleton(parts[0::2], [int(slot) for slot in parts[1::2]])
             literals, slots = skeletons[key]
@@ -84,7 +84,7 @@ class Filler:
 
 
 def _shape(values: Iterable[Any], texts: list[str]) -> list[Any]:
-    """All that a skeleton depends on: the values with `...` in place of each text; the texts go to `texts`."""
+    """What a skeleton depends on: the values with `...` in place of texts; those go to `texts`."""
     shape: list[Any] = []
     for value in values:
         if type(value) is Safe and value:
@@ -97,13 +97,13 @@ def _shape(values: Iterable[Any], texts: list[str]) -> list[Any]:
     return shape
 
 
-def _marked(value: Any, slots: Iterator[Safe]) -> Any:
-    """A copy of values with the next slot in place of each text."""
+def _marked(value: Any, marks: Iterator[Safe]) -> Any:
+    """A copy of values with the next mark in place of each text."""
     if type(value) is Safe and value:
-        return next(slots)
+        return next(marks)
     if isinstance(value, dict):
-        return {name: _marked(item, slots) for name, item in value.items()}
-    return [_marked(item, slots) for item in value] if isinstance(value, list) else value
+        return {name: _marked(item, marks) for name, item in value.items()}
+    return [_marked(item, marks) for item in value] if isinstance(value, list) else value
 
 
 def compile_template(source: str, patterns: Sequence[ScorePattern], parents: Path, *, own: bool) -> Filler:
