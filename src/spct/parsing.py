@@ -39,7 +39,11 @@ _BEFORE_PERCENT = re.compile(
     r"([(\[]? ?)(weight(?:ing)? ?[:=]? ?)?(?<![\d.])(\d{1,3}(?:\.\d+)?) ?$", re.IGNORECASE
 )
 _CLOSING = re.compile(r" ?[)\]]")
+_AS_ASKED = re.compile(
+    r"([!-$&')-9;-~]++(?: [!-$&')-9;-~]++)*+) \(weight (\d{1,3})%\): (.*)", re.ASCII | re.DOTALL
+)
 _MAX_DIGITS = 9
+_EDGES = " .,;-–—"  # of a principle's name
 
 
 class Reading(NamedTuple):
@@ -201,6 +205,8 @@ def read_principles(listed: str) -> list[Principle]:
 
 def _principle(item: str) -> Principle:
     plain, value = " ".join(item.replace("**", "").replace("__", "").split()), None
+    if asked := _AS_ASKED.fullmatch(plain):  # the form of the prompt: what follows would find the same
+        return Principle(asked[1].strip(_EDGES), float(asked[2]), asked[3].strip())
     folded = fold(plain)  # places stay the same
     if weight := _weight(folded):
         start, end, value = weight
@@ -208,7 +214,7 @@ def _principle(item: str) -> Principle:
         plain = f"{before}{'' if fold(after[:1]) == ':' else ' '}{after}"
         folded = fold(plain)
     name = plain[: len(folded.partition(":")[0])]
-    return Principle(name.strip(" .,;-–—"), value, plain[len(name) + 1 :].strip())
+    return Principle(name.strip(_EDGES), value, plain[len(name) + 1 :].strip())
 
 
 def _weight(folded: str) -> tuple[int, int, float] | None:

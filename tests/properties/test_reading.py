@@ -2,10 +2,12 @@
 
 import re
 
-from hypothesis import assume, given
+import pytest
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from nasty import fuzzed, texts
 
+from spct import parsing
 from spct.output_form import output_regex
 from spct.parsing import Reading, compile_scores, format_principles, read, read_principles
 from spct.prompts import load_template
@@ -121,3 +123,35 @@ def test_a_text_of_the_form_for_constrained_decoding_is_read_as_scores(data, nam
     expected = [int(i == numbers[0]) for i in range(1, n + 1)] if choice else numbers
     assert list(reading.scores) == expected
     assert len(reading.principles) == (2 if criteria else 0)
+
+
+_PIECES = [
+    "Clar",
+    "ity",
+    "(weight 40%)",
+    ": ",
+    "%",
+    "weight",
+    "(",
+    "12",
+    "**",
+    "：",
+    ")",
+    "[weight 3%]",
+    "\t",
+    "é",
+    " ",
+]
+
+
+@given(
+    name=st.lists(st.sampled_from(_PIECES), min_size=1, max_size=5).map("".join),
+    text=st.lists(st.sampled_from(_PIECES), max_size=5).map("".join),
+)
+@example(name="Clarity", text="is it plain?")
+def test_the_quick_way_for_principles_in_the_form_asked_for_finds_what_the_other_finds(name, text):
+    item = f"{name} (weight 40%): {text}"
+    quick = parsing._principle(item)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parsing, "_AS_ASKED", re.compile(r"(?!)"))
+        assert parsing._principle(item) == quick

@@ -10,6 +10,12 @@ from spct.types import Example, Message
 from spct.untrusted import neutralise
 
 
+def response_turns(example: Example, index: int) -> tuple[Message, ...]:
+    """What the model reads: the conversation, then a response as its last turn. Training uses it too."""
+    # only chat tokens and our own markers are broken; any other text is read as it is
+    return (*example.messages, Message("assistant", neutralise(example.responses[index])))
+
+
 class BradleyTerry:
     """Scores each response as the last turn of its conversation.
 
@@ -24,8 +30,7 @@ class BradleyTerry:
 
     async def rewards(self, example: Example, sample: int) -> tuple[float, ...] | None:
         """(n,) logits; None where a response does not fit the model. All samples are alike."""
-        # only chat tokens and our own markers are broken; any other text is read as it is
-        turns = [(*example.messages, Message("assistant", neutralise(r))) for r in example.responses]
+        turns = [response_turns(example, i) for i in range(len(example.responses))]
         logits = await self.reward_model.logits(turns)
         values = [v for v in logits if v is not None]
         return tuple(values) if len(values) == len(logits) else None

@@ -30,6 +30,14 @@ def critique_prompt(example: Example, index: int) -> tuple[Message, ...]:
     return (Message("user", text),)
 
 
+def critique_request(
+    example: Example, index: int, *, sample: int, seed: int, params: SamplingParams
+) -> Request:
+    """What an engine is asked for one critique of one response."""
+    drawn = seed_of(seed, example.id, "critique", index, sample)
+    return Request(example.id, critique_prompt(example, index), (index,), (sample,), drawn, params)
+
+
 def scored_turns(example: Example, index: int, critique: str) -> tuple[Message, ...]:
     """What the value head reads: conversation, response and critique. Training uses it too."""
     response = neutralise(example.responses[index])
@@ -75,11 +83,9 @@ class Cloud:
         return tuple(values) if len(values) == len(logits) else None
 
     async def _critique(self, example: Example, index: int, sample: int) -> str | None:
-        seed = seed_of(self._seed, example.id, "critique", index, sample)
-        request = Request(
-            example.id, critique_prompt(example, index), (index,), (sample,), seed, self._params
+        [completion] = await self.backend.generate(
+            critique_request(example, index, sample=sample, seed=self._seed, params=self._params)
         )
-        [completion] = await self.backend.generate(request)
         return completion.text.strip() or None if completion.failure is None else None
 
     async def aclose(self) -> None:

@@ -135,7 +135,7 @@ class LocalRewardModel:
         import torch
 
         limit = getattr(self._net.config, "max_position_embeddings", None)
-        encoded = [self._encode(turns) for turns in conversations]
+        encoded = encode(self._tokenizer, conversations)
         fitting = [i for i, ids in enumerate(encoded) if limit is None or len(ids) <= limit]
         fitting.sort(key=lambda i: len(encoded[i]))  # little padding
         found: list[float | None] = [None] * len(conversations)
@@ -150,15 +150,19 @@ class LocalRewardModel:
                 found[i] = value if math.isfinite(value) else None
         return found
 
-    def _encode(self, turns: Sequence[Message]) -> list[int]:
-        plain = [{"role": m.role, "content": m.content} for m in turns]
-        if self._tokenizer.chat_template:
-            return list(self._tokenizer.apply_chat_template(plain, return_dict=True)["input_ids"])
-        text = "\n\n".join(f"{m.role}: {m.content}" for m in turns)
-        return list(self._tokenizer(text)["input_ids"])
-
     async def aclose(self) -> None:
         """Nothing to release."""
+
+
+def encode(tokenizer: Any, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
+    """Token ids of each conversation; in plain text where the model has no chat template. Training uses it too."""
+    if not conversations:
+        return []
+    if tokenizer.chat_template:
+        plain = [[{"role": m.role, "content": m.content} for m in turns] for turns in conversations]
+        return list(tokenizer.apply_chat_template(plain, return_dict=True)["input_ids"])
+    texts = ["\n\n".join(f"{m.role}: {m.content}" for m in turns) for turns in conversations]
+    return list(tokenizer(texts)["input_ids"])
 
 
 def _listing(folder: str) -> str:

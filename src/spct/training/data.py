@@ -53,8 +53,10 @@ def label_fault(example: Example) -> str | None:
     return None if maxima == 1 else f"labels {example.labels} have {maxima} maxima"
 
 
-def graded_pairs(example: Example, margin: float, *, max_pairs: int | None = None) -> list[Example]:
-    """Pairs of a graded list, better first, whose labels lie at least `margin` apart (ours).
+def pair_places(
+    example: Example, margin: float, *, max_pairs: int | None = None
+) -> list[tuple[int, int]]:
+    """Pairs of a graded list, as (better, worse), whose labels lie at least `margin` apart (ours).
 
     Args:
         example: With labels; two or more responses.
@@ -72,6 +74,12 @@ def graded_pairs(example: Example, margin: float, *, max_pairs: int | None = Non
     places = [(i, j) for i, j in permutations(range(len(labels)), 2) if labels[i] - labels[j] >= margin]
     if max_pairs is not None and len(places) > max_pairs:
         places = sorted(random.Random(seed_of(example.id, "pairs")).sample(places, max_pairs))
+    return places
+
+
+def graded_pairs(example: Example, margin: float, *, max_pairs: int | None = None) -> list[Example]:
+    """The pairs of `pair_places` as examples, better first."""
+    labels = example.labels or ()
     return [
         Example(
             id=f"{example.id}/{i}-{j}",
@@ -80,7 +88,7 @@ def graded_pairs(example: Example, margin: float, *, max_pairs: int | None = Non
             labels=(labels[i], labels[j]),
             meta=example.meta,
         )
-        for i, j in places
+        for i, j in pair_places(example, margin, max_pairs=max_pairs)
     ]
 
 

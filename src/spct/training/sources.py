@@ -54,20 +54,20 @@ def load_points(
     checked = check_labels(examples) if check else Points(examples, [])
     faults += checked.faults
     if faults and not skip_bad:
-        raise _unusable(str(source), faults, len(examples))
+        raise unusable(str(source), faults, len(examples))
     if not checked.examples:
         raise InputError(f"{source} holds no usable data point", expected="at least one", fix=_listed(faults))
     return Points(checked.examples, faults)
 
 
-def load_all(sources: Sequence[str | Path], *, skip_bad: bool = False) -> Points:
-    """Load several sources as one.
+def load_all(sources: Sequence[str | Path], *, skip_bad: bool = False, check: bool = True) -> Points:
+    """Load several sources as one; the arguments are those of `load_points`.
 
     Raises:
         InputError: As `load_points`; or an id stands in two sources.
     """
     home: dict[str, str] = {}
-    loaded = [(str(source), load_points(source, skip_bad=skip_bad)) for source in sources]
+    loaded = [(str(source), load_points(source, skip_bad=skip_bad, check=check)) for source in sources]
     for source, points in loaded:
         for example in points.examples:
             if example.id in home:
@@ -223,10 +223,16 @@ def answer_points(query: str | Sequence[Any], samples: Sequence[str], answer: st
     return singles + pairs
 
 
-def _unusable(source: str, faults: Sequence[Fault], count: int) -> InputError:
+def unusable(
+    source: str,
+    faults: Sequence[Fault],
+    count: int,
+    expected: str = "labels with exactly one maximum; 0 or 1 for a single response",
+) -> InputError:
+    """The error for data points that cannot be used, with the first of them."""
     return InputError(
         f"{source}: {len(faults)} of {count} data points are unusable:\n{_listed(faults)}",
-        expected="labels with exactly one maximum; 0 or 1 for a single response",
+        expected=expected,
         fix="mend them, or leave them out with skip_bad = true (--skip-bad)",
     )
 
