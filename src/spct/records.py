@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import filecmp
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -111,7 +112,7 @@ class RunFolder:
             path: The folder; made if it is not there.
             manifest: What the run is; `settings` must equal those of a run that is resumed, but for
                 a higher k.
-            examples: What is judged.
+            examples: What is judged; of a run that is resumed, the same ones.
 
         Raises:
             InputError: The folder holds another run (the difference is shown), something else, or
@@ -132,9 +133,7 @@ class RunFolder:
         run._acquire()
         try:
             run._write_manifest()  # first: from here on the folder is this run's, whenever a kill comes
-            if not (path / EXAMPLES).is_file():
-                write_examples(examples, _temporary(path / EXAMPLES))
-                _temporary(path / EXAMPLES).replace(path / EXAMPLES)
+            run._keep_examples()
             for name in (TRAJECTORIES, META):
                 _cut_torn_line(path / name)
             run._read()
@@ -228,6 +227,26 @@ class RunFolder:
 
     def _write_manifest(self) -> None:
         _replace_text(self.path / MANIFEST, json.dumps(self.manifest, indent=2, ensure_ascii=False) + "\n")
+
+    def _keep_examples(self) -> None:
+        """Write the examples, or see that they are those of the run that is resumed."""
+        stored, given = self.path / EXAMPLES, _temporary(self.path / EXAMPLES)
+        write_examples(self.examples, given)
+        if not stored.is_file():
+            given.replace(stored)
+            return
+        same = filecmp.cmp(given, stored, shallow=False)
+        given.unlink()
+        if not same:
+            was, now = (
+                {e.id for e in examples} for examples in (read_examples(stored).examples, self.examples)
+            )
+            raise InputError(
+                f"{self.path} is a run over {len(was)} examples, these are {len(now)}, {len(was & now)} of the"
+                " same id",
+                expected="the same examples in the same order",
+                fix="use another folder",
+            )
 
     def _keep(self, t: Trajectory) -> None:
         if t.failure is None or not t.failure.of_the_world:

@@ -1,6 +1,7 @@
 """The run folder: what is stored, resumed, refused, and what a kill or a full disk leaves."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -235,6 +236,17 @@ def test_meta_rewards_are_kept_by_meta_rm(tmp_path):
     rewards = [t.meta_reward for t in run.with_meta(run.trajectories("A"))]
     assert rewards == [0.9, 0.2]  # the manifest's own
     assert [t.meta_reward for t in run.with_meta(run.trajectories("A"), "other")] == [0.1, None]
+
+
+def test_a_run_is_not_resumed_over_other_examples(tmp_path):
+    create(tmp_path).close()
+    before = (tmp_path / "examples.jsonl").read_bytes()
+    other = [replace(EXAMPLES_AB[0], responses=("x", "y")), EXAMPLES_AB[1]]
+    with pytest.raises(InputError, match=r"2 examples, these are 2, 2 of the same id"):
+        RunFolder.create(tmp_path, SETTINGS, other)
+    assert (tmp_path / "examples.jsonl").read_bytes() == before
+    assert not [p.name for p in tmp_path.iterdir() if "examples" in p.name and p.name != "examples.jsonl"]
+    create(tmp_path).close()  # and the lock is free
 
 
 def test_facts_can_be_added_to_the_manifest(tmp_path):
