@@ -99,10 +99,11 @@ def test_reject_refuses_an_unknown_leak_rule(pairs, tmp_path):
     assert isinstance(result.exception, ConfigError)
 
 
-@pytest.mark.parametrize("stage", ["rft", "grpo", "meta-rm"])
+@pytest.mark.parametrize("stage", ["rft", "grpo", "meta-rm", "bradley-terry", "pair-rm", "cloud"])
 def test_dry_run_prints_settings_and_the_engines_arguments(tmp_path, stage):
     path = tmp_path / "c.toml"
-    path.write_text('model = "m"\ndata = ["d"]\nout = "o"\n')
+    part = 'part = "head"\n' if stage == "cloud" else ""
+    path.write_text('model = "m"\ndata = ["d"]\nout = "o"\n' + part)
     result = run(app, ["train", stage, str(path), "--set", "lr=2e-6", "--dry-run"])
     assert result.exit_code == 0, result.output
     shown = json.loads(result.output)

@@ -155,7 +155,7 @@ class LocalRewardModel:
 
 
 def encode(tokenizer: Any, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
-    """Token ids of each conversation; in plain text where the model has no chat template. Training uses it too."""
+    """Token ids of each conversation; as plain text without a chat template. Training uses it too."""
     if not conversations:
         return []
     if tokenizer.chat_template:

@@ -1,4 +1,4 @@
-"""Commands of training: `spct data`, `rollout`, `reject`, `train rft|grpo|meta-rm`, `export verl`.
+"""Commands of training: `spct data`, `rollout`, `reject`, `critiques`, `train STAGE`, `export verl`.
 
 Light to import: each command imports what it runs.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from spct.training.configs import StageConfig
+    from spct.training.configs import PairsConfig, StageConfig
 
 app = typer.Typer(no_args_is_help=True)
 train_app = typer.Typer(no_args_is_help=True, help="Train a stage from a TOML file (extra `train`).")
@@ -162,6 +162,47 @@ def reject(
     print(f"{manifest['rows']} rows in {out}, {manifest['general']['rows']} of them general")
 
 
+@app.command(
+    epilog="Example: spct critiques train.jsonl --out runs/given --base-url http://localhost:8000 --model M"
+)
+def critiques(
+    source: Annotated[list[str], typer.Argument(metavar="DATA...", help="Examples.")],
+    out: Annotated[Path, typer.Option(help="Run folder; unfinished critiques in it are resumed.")],
+    backend: Annotated[str, typer.Option(help="auto, openai, local, vllm or scripted.")] = "auto",
+    model: Annotated[str | None, typer.Option(help="Served name, folder or hub name.")] = None,
+    base_url: Annotated[
+        list[str] | None, typer.Option(help="OpenAI-compatible server; may be repeated.")
+    ] = None,
+    adapter: Annotated[str | None, typer.Option(help="LoRA adapter folder (local).")] = None,
+    temperature: Annotated[float, typer.Option(help="Of the critiques.")] = 0.5,
+    max_tokens: Annotated[int, typer.Option(help="New tokens per critique.")] = 512,
+    concurrency: Annotated[int | None, typer.Option(help="Requests in flight per server [128].")] = None,
+    seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
+    skip_bad: Annotated[bool, typer.Option(help="Leave out rows that are no examples.")] = False,
+) -> None:
+    """Draw a critique of each response, for `spct train cloud`."""
+    from spct.backends import open_backend
+    from spct.training.critiques import draw_critiques, tally
+
+    engine = open_backend(
+        backend, model=model, base_urls=base_url or (), adapter=adapter, concurrency=concurrency
+    )
+    run = draw_critiques(
+        list(source),
+        out,
+        engine,
+        temperature=temperature,
+        max_tokens=max_tokens,
+        seed=seed,
+        skip_bad=skip_bad,
+    )
+    counts = tally(run)
+    print(", ".join(f"{name} {count}" for name, count in counts.items()) + f"; stored in {out}")
+    if counts["lost"]:
+        print(f"{counts['lost']} critiques are missing because the engine failed; run the same command again")
+        raise typer.Exit(1)
+
+
 @train_app.command(epilog="Example: spct train rft recipes/tiny/rft.toml --set lr=1e-3")
 def rft(config: Config, set_: Sets = None, dry_run: DryRun = False, resume: Resume = False) -> None:
     """Rejective fine-tuning on the rows of `spct reject`."""
@@ -192,13 +233,38 @@ def grpo(config: Config, set_: Sets = None, dry_run: DryRun = False, resume: Res
 def meta_rm(config: Config, set_: Sets = None, dry_run: DryRun = False, resume: Resume = False) -> None:
     """Train the meta RM, which tells whether to trust a trajectory."""
     from spct.training import meta_rm as stage
+    from spct.training.classifier import cross_entropy_arguments
     from spct.training.configs import MetaRMConfig, load_config
 
     settings = load_config(MetaRMConfig, config, set_ or [])
     if dry_run:
-        _show(settings, stage.meta_rm_arguments(settings))
+        _show(settings, cross_entropy_arguments(settings))
         return
     _done(stage.run(settings, resume=resume))
+
+
+@train_app.command("bradley-terry", epilog="Example: spct train bradley-terry bt.toml --set margin=1")
+def bradley_terry(config: Config, set_: Sets = None, dry_run: DryRun = False, resume: Resume = False) -> None:
+    """Train the Bradley-Terry baseline: a scalar for each response alone."""
+    from spct.training.configs import BradleyTerryConfig
+
+    _baseline(BradleyTerryConfig, config, set_, dry_run=dry_run, resume=resume)
+
+
+@train_app.command("pair-rm", epilog="Example: spct train pair-rm pair_rm.toml")
+def pair_rm(config: Config, set_: Sets = None, dry_run: DryRun = False, resume: Resume = False) -> None:
+    """Train the PairRM baseline: a scalar for two responses at once."""
+    from spct.training.configs import PairRMConfig
+
+    _baseline(PairRMConfig, config, set_, dry_run=dry_run, resume=resume)
+
+
+@train_app.command(epilog="Example: spct train cloud critic.toml; spct train cloud head.toml")
+def cloud(config: Config, set_: Sets = None, dry_run: DryRun = False, resume: Resume = False) -> None:
+    """Train the CLoud baseline on `spct critiques`: part = "critic", then part = "head"."""
+    from spct.training.configs import CloudConfig
+
+    _baseline(CloudConfig, config, set_, dry_run=dry_run, resume=resume)
 
 
 @export_app.command(epilog="Example: spct export verl recipes/gemma-2-27b/grpo.toml --out verl/")
@@ -213,6 +279,19 @@ def verl(
 
     report = export(load_config(GRPOConfig, config, set_ or []), out)
     print(f"{report['used']} data points in {out}; run {out / 'launch.sh'} where verl is installed")
+
+
+def _baseline(
+    kind: type[PairsConfig], config: Path, sets: list[str] | None, *, dry_run: bool, resume: bool
+) -> None:
+    from spct.training import baselines as stage
+    from spct.training.configs import load_config
+
+    settings = load_config(kind, config, sets or [])
+    if dry_run:
+        _show(settings, stage.arguments(settings))
+        return
+    _done(stage.run(settings, resume=resume))
 
 
 def _show(settings: StageConfig, arguments: dict[str, Any]) -> None:

@@ -172,7 +172,57 @@ class MetaRMConfig(StageConfig):
     """Ours."""
 
 
-STAGES: dict[str, type[StageConfig]] = {"rft": RFTConfig, "grpo": GRPOConfig, "meta-rm": MetaRMConfig}
+class PairsConfig(StageConfig):
+    """What the baselines that learn from pairs have (§7: the same data and base model as the GRM).
+
+    `data` are sources of labelled examples; each two responses whose labels differ are a pair. The
+    numbers are ours: the paper gives none for its baselines, so they are the meta RM's.
+    """
+
+    lr: float = Field(1e-5, gt=0)
+    batch: int = Field(512, ge=1)
+    """Per optimizer step: pairs, or for `pair-rm` sequences, of which a pair has two."""
+    scheduler: str = "linear"
+    margin: float = Field(1e-6, gt=0)
+    """Smallest difference of two labels that makes their responses a pair; by default any."""
+    max_pairs: int | None = Field(None, ge=1)
+    """Pairs per example, at most: a seeded choice."""
+    held_out: float = Field(0.05, ge=0, lt=1)
+    """Share of queries kept for OUT/report.json."""
+    skip_bad: bool = False
+    """Leave out data points that give no pair, e.g. singles and ties, and count them."""
+
+
+class BradleyTerryConfig(PairsConfig):
+    """The Bradley-Terry baseline (§7): a scalar for each response alone."""
+
+    stage: Literal["bradley-terry"] = "bradley-terry"
+
+
+class PairRMConfig(PairsConfig):
+    """The PairRM baseline (§7): a logit for two responses, above 0 where the first is better."""
+
+    stage: Literal["pair-rm"] = "pair-rm"
+
+
+class CloudConfig(PairsConfig):
+    """The CLoud baseline (§7): first its critic, then its value head. `data` hold critiques."""
+
+    stage: Literal["cloud"] = "cloud"
+    part: Literal["critic", "head"]
+    """`critic` learns to write the critiques; `head` scores a response with its critique."""
+    packing: bool = False
+    """Of the critic's rows, as in `rft`."""
+
+
+STAGES: dict[str, type[StageConfig]] = {
+    "rft": RFTConfig,
+    "grpo": GRPOConfig,
+    "meta-rm": MetaRMConfig,
+    "bradley-terry": BradleyTerryConfig,
+    "pair-rm": PairRMConfig,
+    "cloud": CloudConfig,
+}
 
 
 def load_config(kind: type[S], path: str | Path, sets: Sequence[str] = ()) -> S:

@@ -9,7 +9,8 @@ from typing import Any
 
 PANELS = (
     ("outcome", "outcome (+1 right, -1 wrong)"),
-    ("accuracy", "accuracy of rollouts"),
+    ("accuracy", "accuracy"),
+    ("margin", "reward of the better minus that of the worse"),
     ("parse_rate", "rollouts with readable scores"),
     ("zero_variance", "groups without signal"),
     ("kl", "KL to the reference"),

@@ -53,9 +53,7 @@ def label_fault(example: Example) -> str | None:
     return None if maxima == 1 else f"labels {example.labels} have {maxima} maxima"
 
 
-def pair_places(
-    example: Example, margin: float, *, max_pairs: int | None = None
-) -> list[tuple[int, int]]:
+def pair_places(example: Example, margin: float, *, max_pairs: int | None = None) -> list[tuple[int, int]]:
     """Pairs of a graded list, as (better, worse), whose labels lie at least `margin` apart (ours).
 
     Args:
@@ -113,6 +111,13 @@ def split_by_query(
         place = seed_of(seed, "split", query_key(example.messages)) / _HASHES
         found[next((name for name, bound in bounds if place < bound), bounds[-1][0])].append(example)
     return found
+
+
+def held_out(examples: Sequence[Example], share: float, *, seed: int = 0) -> list[bool]:
+    """Tell of each example whether its query is among the share that is kept for checking."""
+    parts = split_by_query(examples, {"train": 1 - share, "held_out": share}, seed=seed)
+    aside = {id(example) for example in parts["held_out"]}
+    return [id(example) in aside for example in examples]
 
 
 def query_key(messages: Sequence[Message]) -> str:

@@ -12,7 +12,18 @@ from spct.errors import ConfigError, InputError, MissingExtraError
 from spct.training.configs import StageConfig
 from spct.training.stage import Stage, world_size
 
-SHOWN = ("loss", "outcome", "parse_rate", "zero_variance", "kl", "length", "mean_token_accuracy", "grad_norm")
+SHOWN = (
+    "loss",
+    "accuracy",
+    "margin",
+    "outcome",
+    "parse_rate",
+    "zero_variance",
+    "kl",
+    "length",
+    "mean_token_accuracy",
+    "grad_norm",
+)
 _LISTED = 10
 _BATCH = 512
 
@@ -231,10 +242,10 @@ def save_result(trainer: Any, tokenizer: Any, config: StageConfig, stage: Stage)
 
 def merge_adapter(config: StageConfig, stage: Stage) -> None:
     """Merge OUT/adapter into the model that it was trained on, on CPU."""
-    from peft import PeftModel
+    from peft import PeftConfig, PeftModel
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-    if config.stage == "meta-rm":
+    if PeftConfig.from_pretrained(str(stage.path / "adapter")).task_type == "SEQ_CLS":
         base = AutoModelForSequenceClassification.from_pretrained(
             config.model, dtype=config.dtype, num_labels=1
         )

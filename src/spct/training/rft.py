@@ -9,12 +9,12 @@ or left out and counted, never cut. What the paper leaves open is ours: Adam, a 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from spct.errors import InputError
-from spct.training.configs import RFTConfig, engine_fields
+from spct.training.configs import CloudConfig, RFTConfig, engine_fields
 from spct.training.curves import draw_curves
 from spct.training.engine import (
     chat_ids,
@@ -31,8 +31,11 @@ from spct.training.engine import (
 from spct.training.general import load_general
 from spct.training.stage import Stage, open_stage
 
+FineTuning = RFTConfig | CloudConfig
+Read = Callable[[Any], tuple[list[dict[str, Any]], dict[str, int]]]
 
-def rft_arguments(config: RFTConfig) -> dict[str, Any]:
+
+def rft_arguments(config: FineTuning) -> dict[str, Any]:
     """All arguments for TRL's `SFTConfig` that a config comes to."""
     return {
         "loss_type": "nll",
@@ -45,8 +48,18 @@ def rft_arguments(config: RFTConfig) -> dict[str, Any]:
     } | engine_arguments(config)
 
 
-def run(config: RFTConfig, *, resume: bool = False) -> Path:
+def read_rows(config: RFTConfig) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """Rows of prompt and completion; and counts of what is left out, here nothing."""
+    return [row for source in config.data for row in load_general(source)], {}
+
+
+def run(config: FineTuning, *, resume: bool = False, read: Read = read_rows) -> Path:
     """Fine-tune; returns the folder of the model.
+
+    Args:
+        config: Of the stage.
+        resume: Go on with the run in the folder.
+        read: Gives the rows of the config's data.
 
     Raises:
         InputError, ConfigError: Data, settings or the run folder are wrong; before any compute.
@@ -57,7 +70,7 @@ def run(config: RFTConfig, *, resume: bool = False) -> Path:
         if stage.finished:
             return stage.model
         tokenizer = load_tokenizer(config, room=config.max_tokens)
-        data, counts = load_data(config, tokenizer)
+        data, counts = load_data(config, tokenizer, read)
         stage.note(counts=counts)
         trainer = make_trainer(config, stage, tokenizer, data)
         train(trainer, stage)
@@ -68,7 +81,7 @@ def run(config: RFTConfig, *, resume: bool = False) -> Path:
         return stage.model
 
 
-def make_trainer(config: RFTConfig, stage: Stage, tokenizer: Any, data: Any) -> Any:
+def make_trainer(config: FineTuning, stage: Stage, tokenizer: Any, data: Any) -> Any:
     """TRL's trainer for token ids with a completion mask."""
     from trl import SFTConfig, SFTTrainer
 
@@ -83,7 +96,7 @@ def make_trainer(config: RFTConfig, stage: Stage, tokenizer: Any, data: Any) -> 
     )
 
 
-def load_data(config: RFTConfig, tokenizer: Any) -> tuple[Any, dict[str, Any]]:
+def load_data(config: FineTuning, tokenizer: Any, read: Read = read_rows) -> tuple[Any, dict[str, Any]]:
     """The data set of token ids, held in memory (about 10 bytes a token), and counts.
 
     Raises:
@@ -91,7 +104,7 @@ def load_data(config: RFTConfig, tokenizer: Any) -> tuple[Any, dict[str, Any]]:
     """
     import datasets
 
-    rows = [row for source in config.data for row in load_general(source)]
+    rows, left_out = read(config)
     names = [str(row.get("id", f"row {number}")) for number, row in enumerate(rows, start=1)]
     pairs = token_ids(tokenizer, rows, names)
     lengths = [len(ids) for ids, _ in pairs]
@@ -101,7 +114,7 @@ def load_data(config: RFTConfig, tokenizer: Any) -> tuple[Any, dict[str, Any]]:
         "completion_mask": datasets.List(datasets.Value("int8")),
     }
     columns = {name: [pairs[i][place] for i in fit.kept] for place, name in enumerate(features)}
-    counts = {
+    counts = left_out | {
         "rows": len(rows),
         "too_long": fit.dropped,
         "used": len(fit.kept),
