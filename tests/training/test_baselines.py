@@ -200,7 +200,8 @@ def test_bradley_terry_learns_and_lora_is_merged(tiny_model, data, tmp_path):
     from spct.baselines.bradley_terry import BradleyTerry
     from spct.training.baselines import run
 
-    settings = config("bradley-terry", tiny_model, data, tmp_path / "r", lora_rank=4, steps=30, curves=True)
+    settings = {"lora_rank": 4, "steps": 30, "curves": True, "gradient_checkpointing": True}
+    settings = config("bradley-terry", tiny_model, data, tmp_path / "r", **settings)
     scorer = BradleyTerry(reward_model(run(settings)))
     assert logged(tmp_path / "r")[-1] < 0.1 < logged(tmp_path / "r")[0]
     report = json.loads((tmp_path / "r" / "report.json").read_text())

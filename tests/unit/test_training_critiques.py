@@ -77,7 +77,7 @@ def test_each_response_gets_one_critique_and_the_prompt_is_the_scorers(data, tmp
 def test_a_critique_that_the_engine_lost_is_drawn_again_and_no_other(data, tmp_path):
     lost = draw_critiques([data], tmp_path / "run", Engine(text="", failure=FailureReason.HTTP))
     assert tally(lost)["lost"] == 1
-    with pytest.raises(InputError, match=r"(?s)1 of 2 data points.*a: no whole critique of response 1"):
+    with pytest.raises(InputError, match=r"(?s)1 of 2 data points.*a: no usable critique of response 1"):
         load_critiqued([str(lost.path)])
     again = Engine()
     run = draw_critiques([data], tmp_path / "run", again)
@@ -87,12 +87,13 @@ def test_a_critique_that_the_engine_lost_is_drawn_again_and_no_other(data, tmp_p
         draw_critiques([data], tmp_path / "run", Engine(), temperature=0.9)
 
 
-def test_a_critique_that_was_cut_is_not_learnt_from(data, tmp_path):
+def test_a_critique_that_was_cut_is_not_taught_but_scored(data, tmp_path):
     run = draw_critiques([data], tmp_path / "run", Engine(finish_reason="length"))
     assert tally(run) == {"points": 2, "critiques": 2, "truncated": 1, "lost": 0}
-    points = load_critiqued([str(run.path)], skip_bad=True)
+    assert drawn_texts(run) == [["a0", "a1"], ["b0"]]
+    points = load_critiqued([str(run.path)], skip_bad=True, whole=True)
     assert [example.id for example in points.examples] == ["b"]
-    assert points.faults[0].fault == "no whole critique of response 1"
+    assert points.faults[0].fault == "no usable critique of response 1"
 
 
 @pytest.mark.parametrize(
@@ -100,8 +101,8 @@ def test_a_critique_that_was_cut_is_not_learnt_from(data, tmp_path):
     [
         ({}, "no critiques"),
         ({"critiques": ["x"]}, "1 critiques for 2 responses"),
-        ({"critiques": ["x", " "]}, "no whole critique of response 1"),
-        ({"critiques": ["x", None]}, "no whole critique of response 1"),
+        ({"critiques": ["x", " "]}, "no usable critique of response 1"),
+        ({"critiques": ["x", None]}, "no usable critique of response 1"),
     ],
 )
 def test_given_critiques_are_checked(tmp_path, column, fault):

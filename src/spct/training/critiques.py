@@ -119,12 +119,14 @@ def tally(run: RunFolder) -> dict[str, int]:
     }
 
 
-def load_critiqued(sources: Sequence[str], *, skip_bad: bool = False) -> Points:
+def load_critiqued(sources: Sequence[str], *, skip_bad: bool = False, whole: bool = False) -> Points:
     """Examples with a critique of each response in `meta["critiques"]`.
 
     Args:
         sources: Folders of `spct critiques`, and sources of examples whose rows have a column `critiques`.
         skip_bad: Leave out examples that lack a critique, and list them.
+        whole: A critique that was cut at its token limit counts as lacking. The critic learns to end
+            its critiques; the head may read cut ones, as it does when it scores.
 
     Raises:
         InputError: A source is missing, or an example lacks a critique and skip_bad is False.
@@ -132,7 +134,8 @@ def load_critiqued(sources: Sequence[str], *, skip_bad: bool = False) -> Points:
     runs = [source for source in sources if (Path(source) / MANIFEST).is_file()]
     rows = [source for source in sources if source not in runs]
     loaded = load_all(rows, skip_bad=skip_bad, check=False)
-    found = [_with_critiques(*pair) for source in runs for pair in RunFolder.load(source)] + loaded.examples
+    found = [_with_critiques(*pair, whole) for source in runs for pair in RunFolder.load(source)]
+    found += loaded.examples
     good, faults = [], loaded.faults
     for example in found:
         fault = critique_fault(example)
@@ -145,9 +148,10 @@ def load_critiqued(sources: Sequence[str], *, skip_bad: bool = False) -> Points:
     return Points(good, faults)
 
 
-def _with_critiques(example: Example, drawn: Sequence[Trajectory]) -> Example:
-    whole = {t.order[0]: t.critique for t in drawn if t.failure is FailureReason.NO_SCORES}
-    texts = [whole.get(i, "") for i in range(len(example.responses))]
+def _with_critiques(example: Example, drawn: Sequence[Trajectory], whole: bool) -> Example:
+    usable = {FailureReason.NO_SCORES} | (set() if whole else {FailureReason.TRUNCATED})
+    written = {t.order[0]: t.critique for t in drawn if t.failure in usable}
+    texts = [written.get(i, "") for i in range(len(example.responses))]
     return replace(example, meta=dict(example.meta) | {"critiques": texts})
 
 
@@ -159,7 +163,7 @@ def critique_fault(example: Example) -> str | None:
     if len(found) != len(example.responses):
         return f"{len(found)} critiques for {len(example.responses)} responses"
     missing = [i for i, text in enumerate(found) if not isinstance(text, str) or not text.strip()]
-    return f"no whole critique of response {missing[0]}" if missing else None
+    return f"no usable critique of response {missing[0]}" if missing else None
 
 
 def critiques(example: Example) -> list[str]:
@@ -173,7 +177,7 @@ def critic_rows(config: CloudConfig) -> tuple[list[dict[str, Any]], dict[str, in
     Raises:
         InputError: As `load_critiqued`.
     """
-    points = load_critiqued(config.data, skip_bad=config.skip_bad)
+    points = load_critiqued(config.data, skip_bad=config.skip_bad, whole=True)
     rows = [
         {
             "prompt": [{"role": m.role, "content": m.content} for m in critique_prompt(example, i)],
