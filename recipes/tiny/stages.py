@@ -112,7 +112,7 @@ def rollouts(
     several, single = ("judge", "grade") if principles else ("plain", "plain_grade")
     if hinted:
         several, single = "hinted", "hinted_grade"
-    n = {None: 1 if hinted else sizes["n"], True: sizes["k"], False: 1}[vote]
+    n = {None: 1 if hinted else sizes["meta_n" if rows == "meta" else "n"], True: sizes["k"], False: 1}[vote]
     temperature = {None: sizes["temperature"], True: sizes["vote_temperature"], False: 0.0}[vote]
     source = context.path("data", f"{rows}.jsonl")
     if rows == "pairs":

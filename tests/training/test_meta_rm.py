@@ -64,7 +64,7 @@ def test_only_readable_and_non_hinted_trajectories_are_used(rollouts, points, tm
     found, counts = judged([rollouts], META)
     assert (len(found), counts) == (
         32,
-        {"hinted": 0, "unparsed": 16, "unlabelled": 0},
+        {"hinted": 0, "unparsed": 16, "unlabelled": 0, "not_mixed": 0},
     )  # 16 points x 3 samples
     hinted = rollout(
         [points], tmp_path / "h", ScriptedBackend(lambda r, j: r"\boxed{8, 3}"), n=1, hinted=True
@@ -72,6 +72,17 @@ def test_only_readable_and_non_hinted_trajectories_are_used(rollouts, points, tm
     assert judged([hinted.path], META)[1]["hinted"] == 16
     first = found[0]
     assert first.prompt.startswith("q0")
+
+
+def test_data_points_that_are_all_right_or_all_wrong_can_be_left_out(rollouts, points, tmp_path):
+    from spct.training.meta_rm import judged
+
+    assert len(judged([rollouts], META, only_mixed=True)[0]) == 32  # each point has a right and a wrong one
+    templates = {"template": str(TEMPLATES / "judge.j2"), "single_template": str(TEMPLATES / "grade.j2")}
+    same = ScriptedBackend(lambda r, j: r"\boxed{8, 3}" if len(r.order) == 2 else r"\boxed{1}")
+    one = rollout([points], tmp_path / "one", same, n=1, **templates)  # one sample: never mixed
+    found, counts = judged([rollouts, one.path], META, only_mixed=True)
+    assert (len(found), counts["not_mixed"]) == (32, 16)
 
 
 def test_loss_is_binary_cross_entropy(tiny_model, rollouts, tmp_path):

@@ -166,6 +166,9 @@ class MetaRMConfig(StageConfig):
     """§5: 512."""
     template: str = "meta_rm"
     """What the meta RM reads."""
+    only_mixed: bool = False
+    """Leave out data points whose trajectories are all correct or all incorrect (ours): a vote needs to
+    know which trajectory of a data point to trust, not which data point is hard."""
     held_out: float = Field(0.05, gt=0, lt=1)
     """Share of queries kept for the calibration report (ours)."""
     scheduler: str = "linear"

@@ -36,16 +36,24 @@ class Judged(NamedTuple):
     correct: bool
 
 
-def judged(runs: Sequence[str | Path], template: str = "meta_rm") -> tuple[list[Judged], dict[str, int]]:
+def judged(
+    runs: Sequence[str | Path], template: str = "meta_rm", *, only_mixed: bool = False
+) -> tuple[list[Judged], dict[str, int]]:
     """Read rollout folders; hinted and unparsed trajectories are left out and counted.
+
+    Args:
+        runs: The folders.
+        template: What the meta RM reads.
+        only_mixed: Leave out the trajectories of a data point that are all correct or all incorrect.
 
     Raises:
         InputError: A folder holds no run.
     """
-    found, counts = [], {"hinted": 0, "unparsed": 0, "unlabelled": 0}
+    found: list[Judged] = []
+    counts = {"hinted": 0, "unparsed": 0, "unlabelled": 0, "not_mixed": 0}
     for path in runs:
         for example, trajectories in RunFolder.load(path):
-            unusable = bool(check_labels([example]).faults)
+            unusable, own = bool(check_labels([example]).faults), list[Judged]()
             for t in trajectories:
                 if unusable or t.hinted or t.scores is None:
                     reason = "unlabelled" if unusable else "hinted" if t.hinted else "unparsed"
@@ -53,7 +61,11 @@ def judged(runs: Sequence[str | Path], template: str = "meta_rm") -> tuple[list[
                     continue
                 correct = is_correct(t.scores, example.labels or ())
                 name = f"{path}:{example.id}/{t.sample}"
-                found.append(Judged(name, example, meta_prompt(example, t, template), correct))
+                own.append(Judged(name, example, meta_prompt(example, t, template), correct))
+            if only_mixed and len({row.correct for row in own}) == 1:
+                counts["not_mixed"] += len(own)
+            else:
+                found += own
     return found, counts
 
 
@@ -73,7 +85,7 @@ def load_data(config: MetaRMConfig, tokenizer: Any) -> tuple[dict[str, list[dict
     Raises:
         InputError: Too long; or the trajectories are all correct or all incorrect.
     """
-    found, counts = judged(config.data, config.template)
+    found, counts = judged(config.data, config.template, only_mixed=config.only_mixed)
     ids = tokenizer([row.prompt for row in found])["input_ids"] if found else []
     fit = fitting([row.name for row in found], [len(i) for i in ids], config, config.max_tokens)
     aside = held_out([found[i].example for i in fit.kept], config.held_out, seed=config.seed)
