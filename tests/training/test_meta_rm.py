@@ -74,15 +74,21 @@ def test_only_readable_and_non_hinted_trajectories_are_used(rollouts, points, tm
     assert first.prompt.startswith("q0")
 
 
-def test_data_points_that_are_all_right_or_all_wrong_can_be_left_out(rollouts, points, tmp_path):
+def test_data_points_that_are_all_right_or_all_wrong_can_be_left_out(points, tmp_path):
     from spct.training.meta_rm import judged
 
-    assert len(judged([rollouts], META, only_mixed=True)[0]) == 32  # each point has a right and a wrong one
+    def answer(request, j):  # odd points: the first sample disagrees with the second
+        favoured = request.samples[j] if int(request.example_id[1:]) % 2 else 0
+        if len(request.order) == 1:
+            return rf"\boxed{{{favoured}}}"
+        return r"\boxed{%d, %d}" % tuple(8 if i == favoured else 3 for i in request.order)
+
     templates = {"template": str(TEMPLATES / "judge.j2"), "single_template": str(TEMPLATES / "grade.j2")}
-    same = ScriptedBackend(lambda r, j: r"\boxed{8, 3}" if len(r.order) == 2 else r"\boxed{1}")
-    one = rollout([points], tmp_path / "one", same, n=1, **templates)  # one sample: never mixed
-    found, counts = judged([rollouts, one.path], META, only_mixed=True)
-    assert (len(found), counts["not_mixed"]) == (32, 16)
+    run = rollout([points], tmp_path / "run", ScriptedBackend(answer), n=2, **templates)
+    found, counts = judged([run.path], META, only_mixed=True)
+    assert {row.example.id for row in found} == {f"p{i}" for i in range(1, 12, 2)} | {"s1", "s3"}
+    assert (len(found), counts["not_mixed"]) == (16, 16)  # 8 of the 16 points, 2 samples each
+    assert sum(row.correct for row in found) == 8
 
 
 def test_loss_is_binary_cross_entropy(tiny_model, rollouts, tmp_path):
