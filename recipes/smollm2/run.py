@@ -1,0 +1,223 @@
+"""The recipe, stage after stage: `python recipes/smollm2/run.py --size cpu --out runs/smollm2`.
+
+    data -> teacher, hinted -> reject -> rft -> (easy -> grpo) -> grm-rollouts -> meta-rm -> ship
+
+A finished stage leaves OUT/<stage>/done.json and is not run again; one that was cut resumes where its
+engine can: rollouts sample by sample, training from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data import HERE, build, embedded_tokens, sizes
+
+from spct.errors import SpctError
+
+Facts = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Context:
+    """One run of the recipe."""
+
+    out: Path
+    source: Path
+    size: str
+    seed: int
+    engine: str
+
+    @property
+    def settings(self) -> Facts:
+        """Of sizes.toml."""
+        return sizes(self.size)
+
+    @property
+    def grm(self) -> str:
+        """The stage whose model is the finished GRM: RL's where it was run."""
+        return "grpo" if self.settings["rl"] or self.done("grpo") else "rft"
+
+    def path(self, *parts: str) -> str:
+        """A path in the run's folder."""
+        return str(self.out.joinpath(*parts))
+
+    def done(self, stage: str) -> bool:
+        """Tell whether a stage is finished."""
+        return (self.out / stage / "done.json").is_file()
+
+
+def data(c: Context) -> Facts:
+    """Write the data points and the general rows."""
+    manifest = build(c.source, c.out / "data", c.size, c.seed, embedded_tokens())
+    return {"points": manifest["points"]["train"], "left_out": manifest["left_out"]}
+
+
+def teacher(c: Context, *, hinted: bool = False) -> Facts:
+    """Draw the grounded teacher's trajectories, or one hinted one each, through the judge."""
+    from teacher import GroundedTeacher
+
+    from spct.examples import read_examples
+    from spct.training.rollouts import rollout, tally
+
+    train = c.path("data", "train.jsonl")
+    backend = GroundedTeacher(read_examples(train).examples)
+    n, out = (1, "hinted") if hinted else (c.settings["n"], "teacher")
+    # §5: shuffled before each sample
+    return dict(
+        tally(rollout([train], c.out / out, backend, n=n, hinted=hinted, order="random", seed=c.seed))
+    )
+
+
+def reject(c: Context) -> Facts:
+    """Keep what is right and not too easy (§3), and mix in general rows."""
+    from spct.training.rejection import reject_runs
+
+    manifest = reject_runs(
+        [c.path("teacher"), c.path("hinted")],
+        c.path("reject", "rows.jsonl"),
+        general=[c.path("data", "general.jsonl")],
+        ratio=c.settings["general_ratio"],
+        seed=c.seed,
+    )
+    return {"rows": manifest["rows"], **manifest["counts"]}
+
+
+def rft(c: Context) -> Facts:
+    """Rejective fine-tuning."""
+    from spct.backends.embedded import locate
+    from spct.training import rft as stage
+    from spct.training.configs import RFTConfig
+
+    paths = {"model": locate(), "data": [c.path("reject", "rows.jsonl")]}
+    return {"model": str(stage.run(config(c, RFTConfig, "rft", paths), resume=True))}
+
+
+def grpo(c: Context) -> Facts:
+    """Rule-based RL, on points that are not too easy for the fine-tuned model where that is known."""
+    from spct.training import grpo as stage
+    from spct.training.configs import GRPOConfig
+
+    easy = [c.path("easy")] if c.done("easy") else []
+    paths = {"model": c.path("rft", "model"), "data": [c.path("data", "rl.jsonl")], "easy_runs": easy}
+    return {"model": str(stage.run(config(c, GRPOConfig, "grpo", paths), resume=True))}
+
+
+def model_rollouts(c: Context, out: str, *, model: str, rows: str) -> Facts:
+    """Draw trajectories of a trained model through the judge."""
+    from spct.backends import open_backend
+    from spct.training.rollouts import rollout, tally
+
+    backend = open_backend(c.engine, model=c.path(model, "model"))
+    limit = c.settings["max_new_tokens"]
+    source = [c.path("data", f"{rows}.jsonl")]
+    run = rollout(
+        source, c.out / out, backend, n=c.settings["n"], max_tokens=limit, order="random", seed=c.seed
+    )
+    return dict(tally(run))
+
+
+def meta_rm(c: Context) -> Facts:
+    """Train the meta RM (§5); on a CPU on the GRM's own trajectories only."""
+    from spct.training import meta_rm as stage
+    from spct.training.configs import MetaRMConfig
+
+    runs = [c.path("grm-rollouts")] if c.size == "cpu" else [c.path("teacher"), c.path("grm-rollouts")]
+    stage.run(
+        config(c, MetaRMConfig, "meta-rm", {"model": c.path(c.grm, "model"), "data": runs}), resume=True
+    )
+    report: Facts = json.loads((c.out / "meta-rm" / "report.json").read_text(encoding="utf-8"))
+    return {name: value for name, value in report.items() if name != "reliability"}
+
+
+def ship(c: Context) -> Facts:
+    """Write the GRM as one small adapter of the embedded model."""
+    from ship import write_adapter
+
+    from spct.backends.embedded import locate
+
+    return write_adapter(Path(locate()), Path(c.path(c.grm, "model")), c.out / "ship" / "adapter")
+
+
+def config(c: Context, kind: Any, name: str, paths: Facts) -> Any:
+    """Settings of a training stage: its TOML file of this size, with the paths of this run."""
+    from spct.configs import build
+    from spct.training.configs import read_toml
+
+    file = f"{name.replace('-', '_')}{'_cpu' if c.size == 'cpu' else ''}.toml"
+    return build(kind, read_toml(HERE / file) | paths | {"out": c.path(name), "seed": c.seed})
+
+
+STAGES: dict[str, Callable[[Context], Facts]] = {
+    "data": data,
+    "teacher": teacher,
+    "hinted": lambda c: teacher(c, hinted=True),
+    "reject": reject,
+    "rft": rft,
+    "easy": lambda c: model_rollouts(c, "easy", model="rft", rows="rl"),
+    "grpo": grpo,
+    "grm-rollouts": lambda c: model_rollouts(c, "grm-rollouts", model=c.grm, rows="meta"),
+    "meta-rm": meta_rm,
+    "ship": ship,
+}
+RL = ("easy", "grpo")
+
+
+def chosen(c: Context, only: list[str] | None) -> list[str]:
+    """Stages to run, in their order: those named, else all, RL where the size has it."""
+    return [name for name in STAGES if (name in only if only else c.settings["rl"] or name not in RL)]
+
+
+def run(c: Context, names: list[str]) -> None:
+    """Run the stages that are not finished."""
+    for name in names:
+        if c.done(name):
+            print(f"{name}: finished before", flush=True)
+            continue
+        print(f"{name} ...", flush=True)
+        started = time.perf_counter()
+        facts = STAGES[name](c)
+        noted = {"seed": c.seed, "size": c.size, "seconds": round(time.perf_counter() - started, 1)} | facts
+        (c.out / name).mkdir(parents=True, exist_ok=True)
+        (c.out / name / "done.json").write_text(json.dumps(noted, indent=2) + "\n", encoding="utf-8")
+        print(f"{name}: {json.dumps(noted)}", flush=True)
+
+
+def main() -> int:
+    """Read the command line and run."""
+    parser = argparse.ArgumentParser(description="SPCT of the embedded model")
+    parser.add_argument("--size", choices=("cpu", "gpu"), default="cpu")
+    parser.add_argument("--out", type=Path, default=Path("runs/smollm2"))
+    parser.add_argument(
+        "--source", type=Path, default=Path("../shared/data"), help="folder of the public files"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", choices=list(STAGES), help="these stages alone")
+    parser.add_argument(
+        "--engine", choices=("local", "vllm"), default="local", help="of the model's rollouts"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say which stages would run")
+    args = parser.parse_args()
+    os.environ.update(TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1")
+    c = Context(args.out, args.source, args.size, args.seed, args.engine)
+    names = chosen(c, args.only)
+    if args.dry_run:
+        print("\n".join(f"{name:13} {'finished' if c.done(name) else 'to do'}" for name in names))
+        return 0
+    try:
+        run(c, names)
+    except SpctError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
