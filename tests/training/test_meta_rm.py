@@ -81,7 +81,8 @@ def test_data_points_that_are_all_right_or_all_wrong_can_be_left_out(points, tmp
         favoured = request.samples[j] if int(request.example_id[1:]) % 2 else 0
         if len(request.order) == 1:
             return rf"\boxed{{{favoured}}}"
-        return r"\boxed{%d, %d}" % tuple(8 if i == favoured else 3 for i in request.order)
+        scores = ", ".join("8" if i == favoured else "3" for i in request.order)
+        return rf"\boxed{{{scores}}}"
 
     templates = {"template": str(TEMPLATES / "judge.j2"), "single_template": str(TEMPLATES / "grade.j2")}
     run = rollout([points], tmp_path / "run", ScriptedBackend(answer), n=2, **templates)
