@@ -9,7 +9,7 @@ Evaluation files (RMB, LLMBar, ReaLMistake) are never opened. A query stands in 
 both. In chat data the longest response wins 3 times of 4, which is a bias of that data's graders: pairs are
 drawn so that it wins about half. Points whose prompt is too long are left out and counted, never cut.
 
-    python recipes/smollm2/data.py --size cpu --out runs/smollm2/data
+    python recipes/smollm2/data.py --source DIR --size cpu --out runs/smollm2/data
 """
 
 from __future__ import annotations
@@ -349,7 +349,7 @@ def embedded_tokens() -> Counted:
 def main() -> None:
     """Read the command line and write the data."""
     parser = argparse.ArgumentParser(description="data points of recipes/smollm2")
-    parser.add_argument("--source", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--source", type=Path, required=True, help="folder of the public files")
     parser.add_argument("--out", type=Path, default=Path("runs/smollm2/data"))
     parser.add_argument("--size", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--seed", type=int, default=0)

@@ -1,4 +1,4 @@
-"""The recipe, stage after stage: `python recipes/smollm2/run.py --size cpu --out runs/smollm2`.
+"""The recipe, stage after stage: `python recipes/smollm2/run.py --source DIR --size cpu`.
 
     data -> teacher, hinted -> reject -> rft -> (easy -> grpo) -> grm-rollouts -> meta-rm -> ship
 
@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from data import HERE, build, embedded_tokens, sizes
-
-from spct.errors import SpctError
+from spct.errors import InputError, SpctError
 
 Facts = dict[str, Any]
 
@@ -30,7 +29,7 @@ class Context:
     """One run of the recipe."""
 
     out: Path
-    source: Path
+    source: Path | None
     size: str
     seed: int
     engine: str
@@ -56,6 +55,8 @@ class Context:
 
 def data(c: Context) -> Facts:
     """Write the data points and the general rows."""
+    if c.source is None:
+        raise InputError("--source is missing", expected="the folder of the public files; see data.py")
     manifest = build(c.source, c.out / "data", c.size, c.seed, embedded_tokens())
     return {"points": manifest["points"]["train"], "left_out": manifest["left_out"]}
 
@@ -195,9 +196,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="SPCT of the embedded model")
     parser.add_argument("--size", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--out", type=Path, default=Path("runs/smollm2"))
-    parser.add_argument(
-        "--source", type=Path, default=Path("../shared/data"), help="folder of the public files"
-    )
+    parser.add_argument("--source", type=Path, help="folder of the public files, for the stage data")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", choices=list(STAGES), help="these stages alone")
     parser.add_argument(

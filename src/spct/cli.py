@@ -40,7 +40,7 @@ def score(
     base_url: Annotated[
         list[str] | None, typer.Option(help="OpenAI-compatible server; may be repeated.")
     ] = None,
-    adapter: Annotated[str | None, typer.Option(help="LoRA adapter folder (local).")] = None,
+    adapter: Annotated[str | None, typer.Option(help="LoRA adapter folder (local); `none` for none.")] = None,
     template: Annotated[str | None, typer.Option(help="Shipped template or a file of your own.")] = None,
     order: Annotated[str, typer.Option(help="balanced, random (the paper's) or given.")] = "balanced",
     scale: Annotated[str | None, typer.Option(help="Lowest..highest score, e.g. 1..5.")] = None,

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from spct.backends import EMBEDDED, EMBEDDED_SETTINGS, open_backend
 from spct.backends.base import Backend
+from spct.backends.embedded import WITHOUT, resolve_adapter
 from spct.configs import JudgeConfig, build
 from spct.errors import ConfigError, InputError
 from spct.examples import Examples, dump_json, read_examples
@@ -49,7 +50,9 @@ class Engine(NamedTuple):
     def name(self) -> str:
         """Name of the judge for the manifest."""
         model = self.model or (EMBEDDED if self.embedded else self.backend)
-        return f"{model}+{self.adapter}" if self.adapter else model
+        if self.adapter not in (None, WITHOUT):
+            return f"{model}+{self.adapter}"
+        return resolve_adapter(model, self.adapter)[0] if self.embedded else model
 
     def meta_name(self) -> str | None:
         """Name of the meta RM for the manifest."""

