@@ -26,6 +26,7 @@ SHOWN = (
 )
 _LISTED = 10
 _BATCH = 512
+_LINES = 50  # about as many of a run are shown; metrics.jsonl has all
 
 
 def need(*packages: str) -> None:
@@ -205,7 +206,8 @@ def metrics_log(stage: Stage) -> Any:
                 return
             stage.append("metrics.jsonl", {"step": state.global_step} | _finite(logs))
             shown = "  ".join(f"{name} {logs[name]:.4g}" for name in SHOWN if logs.get(name) is not None)
-            if shown:
+            every = -(-state.max_steps // _LINES)
+            if shown and (state.global_step % every == 0 or state.global_step == state.max_steps):
                 print(f"step {state.global_step}/{state.max_steps}  {shown}", file=sys.stderr)
 
     return MetricsLog()
