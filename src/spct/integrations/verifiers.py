@@ -10,7 +10,7 @@
         async def judged(self, trace: vf.Trace) -> float:
             return await grm(self.data, trace)
 
-Checked against verifiers 0.4: reads `prompt_text` of the task's data and `last_reply` of the trace;
+Written for verifiers 0.4.0, tested against its recorded signatures: reads `prompt_text` of the task's data and `last_reply` of the trace;
 the prompt names the group. A rollout without a valid vote raises, which verifiers counts as an error
 of the rollout and not as a bad answer.
 """
