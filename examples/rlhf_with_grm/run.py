@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "recipes" / "tiny")
 
 from figure import draw
 from policy import LONGEST, draw_queries, learn, load, write
+from table import rewrite
 from world import WORDS, Query, truth
 
 from spct import Judge
@@ -155,12 +156,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(
     sizes: Sizes, open_judge: Callable[[], Backend], work: Path, out: Path, **facts: Any
 ) -> dict[str, Any]:
-    """Train the policy, then once more from there under each way of judging.
+    """Train the policy, then once more from there under each way of judging; stopped, it goes on.
 
     Args:
         sizes: How much.
         open_judge: Opens the judge's engine; once for every arm.
-        work: Folder of the policy's model.
+        work: Folder of the policy's model, and of what is finished.
         out: Folder of the results.
         facts: What else to note in the results.
     """
@@ -168,31 +169,42 @@ def run(
 
     torch.set_num_threads(1)
     queries = draw_queries(sizes.queries, sizes.seed, test=True)
-    with timed() as spent:
-        learn(work / "policy", steps=sizes.learn_steps, rows=sizes.learn_rows, seed=sizes.seed)
-    seconds = {"learn to write": spent()}
+    found = begun(work, facts | {"settings": asdict(sizes)})
+    if not found["cpu_seconds"]:
+        with timed() as spent:
+            learn(work / "policy", steps=sizes.learn_steps, rows=sizes.learn_rows, seed=sizes.seed)
+        found["cpu_seconds"]["learn to write"] = spent()
     start = write(load(work / "policy"), queries, GROUP, seed=sizes.seed)
-    found: dict[str, Any] = {**facts, "settings": asdict(sizes), "start": summary(queries, start), "arms": {}}
+    found["start"] = summary(queries, start)
     print(f"start: truth {found['start']['truth']}", flush=True)
     for name, arm in ARMS.items():
-        with timed() as spent:
-            model, log, tokens = train(sizes, arm, open_judge, work)
-        seconds[name] = spent()
-        end = write(model, queries, GROUP, seed=sizes.seed)
-        found["arms"][name] = {
-            "end": summary(queries, end),
-            "gain": gain(queries, start, end),
-            "judge_tokens_per_rollout": tokens,
-            "steps": log.rows,
-        }
-        print(tell(name, found["arms"][name], seconds[name]), flush=True)
-    found["cpu_seconds"] = seconds | {"all, with imports": round(time.process_time(), 1)}
+        if name not in found["arms"]:
+            with timed() as spent:
+                model, log, tokens = train(sizes, arm, open_judge, work)
+            found["cpu_seconds"][name] = spent()
+            end = write(model, queries, GROUP, seed=sizes.seed)
+            found["arms"][name] = {
+                "end": summary(queries, end),
+                "gain": gain(queries, start, end),
+                "judge_tokens_per_rollout": tokens,
+                "steps": log.rows,
+            }
+            (work / "progress.json").write_text(json.dumps(found), encoding="utf-8")
+        print(tell(name, found["arms"][name], found["cpu_seconds"][name]), flush=True)
     save(found, out)
     return found
 
 
+def begun(work: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    """What a run of the same settings that was stopped has finished; else nothing yet."""
+    path = work / "progress.json"
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    same = all(found.get(name) == value for name, value in facts.items())
+    return found if same else {**facts, "start": {}, "arms": {}, "cpu_seconds": {}}
+
+
 def save(found: dict[str, Any], out: Path) -> None:
-    """Write results.json, steps.jsonl with a line per arm and step, and curves.png."""
+    """Write results.json, steps.jsonl with a line per arm and step, curves.png and README's table."""
     out.mkdir(parents=True, exist_ok=True)
     draw(found, out / "curves.png")
     rows = [{"arm": name, **row} for name, arm in found["arms"].items() for row in arm["steps"]]
@@ -200,6 +212,8 @@ def save(found: dict[str, Any], out: Path) -> None:
     arms = {name: {k: v for k, v in arm.items() if k != "steps"} for name, arm in found["arms"].items()}
     text = json.dumps(found | {"arms": arms}, indent=1)
     (out / "results.json").write_text(text + "\n", encoding="utf-8")
+    if (out / "README.md").is_file():
+        rewrite(out)
 
 
 def tell(name: str, arm: dict[str, Any], seconds: float) -> str:

@@ -64,6 +64,9 @@ def test_rewards_are_those_of_their_responses(
         note(log, texts, rewards, truths)
 
     monkeypatch.setattr(example.Log, "note", noted)
+    (tmp_path / "out").mkdir()
+    page = tmp_path / "out" / "README.md"
+    page.write_text((FOLDER / "README.md").read_text())
     sizes = example.Sizes(learn_steps=60, learn_rows=16, steps=2, prompts=4, queries=8)
     found = example.run(sizes, lambda: ScriptedBackend(judgement), tmp_path / "work", tmp_path / "out")
 
@@ -85,6 +88,11 @@ def test_rewards_are_those_of_their_responses(
     assert json.loads((tmp_path / "out" / "results.json").read_text())["start"] == found["start"]
     assert len((tmp_path / "out" / "steps.jsonl").read_text().splitlines()) == len(arms)
     assert (tmp_path / "out" / "curves.png").stat().st_size > 10_000
+    assert f"{sizes.queries} held-out queries" in page.read_text()
+    assert page.read_text().count("| the truth | ") == 2  # a row of either table
+
+    again = example.run(sizes, lambda: pytest.fail("nothing is missing"), tmp_path / "work", tmp_path / "out")
+    assert again == found
 
 
 def test_numbers_by_hand(example: ModuleType) -> None:
