@@ -8,10 +8,10 @@ export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: help demo setup check test test-all golden perf browser recipe-tiny bench-demo contract-env
+.PHONY: help demo setup check test test-all golden perf browser recipe-tiny bench-demo bench-embedded contract-env
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv/.demo: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -70,6 +70,10 @@ test-all: .venv/.all browser contract-env  ## every test that needs no GPU
 bench-demo: .venv/.dev browser  ## a small run of three benchmarks with the embedded model, and its report
 	$(BIN)/spct bench run llmbar realmistake rmb --data ../shared/data --out runs/bench-demo --limit 6 --stratified -k 2
 	$(BIN)/spct bench report runs/bench-demo --out runs/bench-demo/report.html
+
+bench-embedded: .venv/.dev browser  ## a sample of RMB, LLMBar, ReaLMistake: embedded judge, random, longest
+	$(BIN)/spct bench run rmb llmbar realmistake --data ../shared/data --out runs/bench-embedded --limit 15 --stratified -k 4 --max-tokens 160
+	$(BIN)/spct bench report runs/bench-embedded --out runs/bench-embedded/report.html
 
 golden: .venv/.dev  ## rewrite the golden files; read the diff before you commit it
 	$(BIN)/python -m pytest tests/golden --rewrite-golden

@@ -92,12 +92,15 @@ def reject(c: Context) -> Facts:
 
 
 def rft(c: Context) -> Facts:
-    """Rejective fine-tuning."""
+    """Rejective fine-tuning; on a CPU with the prompts' common beginning read once a batch."""
+    import quick_rft
+
     from spct.backends.embedded import locate
-    from spct.training import rft as stage
+    from spct.training import rft as usual
     from spct.training.configs import RFTConfig
 
     paths = {"model": locate(), "data": [c.path("reject", "rows.jsonl")]}
+    stage = quick_rft if c.size == "cpu" else usual
     return {"model": str(stage.run(config(c, RFTConfig, "rft", paths), resume=True))}
 
 
