@@ -60,5 +60,5 @@ def _kinds(axis: Any, found: dict[str, Any]) -> None:
         color = "0.75" if name == "before" else _color(found, name)
         axis.bar(places, [measured["met"][kind] for kind in kinds], width, label=name, color=color)
     axis.set_xticks(range(len(kinds)), kinds, fontsize=8)
-    axis.set(title="Requirements met on held-out queries, by kind")
-    axis.legend(fontsize=8)
+    axis.set(title="Requirements met on held-out queries, by kind", ylim=(0, 1.1))
+    axis.legend(fontsize=8, ncols=len(shown), loc="upper center")

@@ -213,7 +213,7 @@ def save(found: dict[str, Any], out: Path) -> None:
     text = json.dumps(found | {"arms": arms}, indent=1)
     (out / "results.json").write_text(text + "\n", encoding="utf-8")
     if (out / "README.md").is_file():
-        rewrite(out)
+        rewrite(found, out / "README.md")
 
 
 def tell(name: str, arm: dict[str, Any], seconds: float) -> str:

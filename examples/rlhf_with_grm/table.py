@@ -1,4 +1,7 @@
-"""README.md's results, written from results.json and steps.jsonl; `python table.py` writes them again."""
+"""README.md's results, written from results.json and steps.jsonl.
+
+`python examples/rlhf_with_grm/table.py` writes them again, and draws the figure again.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +10,30 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from figure import draw
+
 BEGIN, END = "<!-- results: written by table.py -->", "<!-- end of results -->"
 EDGE = 10  # steps at either end of training that are averaged
 
 
-def rewrite(folder: Path) -> None:
-    """Put the table between README.md's two marks."""
-    path = folder / "README.md"
-    before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+def read(folder: Path) -> dict[str, Any]:
+    """What a run found: results.json, with each arm's steps in it."""
+    found: dict[str, Any] = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    lines = (folder / "steps.jsonl").read_text(encoding="utf-8").splitlines()
+    for row in map(json.loads, lines):
+        found["arms"][row["arm"]].setdefault("steps", []).append(row)
+    return found
+
+
+def rewrite(found: dict[str, Any], page: Path) -> None:
+    """Put the results between the page's two marks."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     after = rest.partition(END)[2]
-    path.write_text(f"{before}{BEGIN}\n\n{table(folder)}\n\n{END}{after}", encoding="utf-8")
+    page.write_text(f"{before}{BEGIN}\n\n{table(found)}\n\n{END}{after}", encoding="utf-8")
 
 
-def table(folder: Path) -> str:
+def table(found: dict[str, Any]) -> str:
     """The results as Markdown."""
-    found = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    steps = [json.loads(line) for line in (folder / "steps.jsonl").read_text(encoding="utf-8").splitlines()]
     seconds, sizes = found["cpu_seconds"], found["settings"]
     what = (
         f"Truth of 4 responses to each of {sizes['queries']} held-out queries, with 95 % intervals over the"
@@ -35,8 +46,7 @@ def table(folder: Path) -> str:
     )  # fmt: skip
     lines = [f"{what} {how}", "", f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for name, arm in found["arms"].items():
-        rows = [row for row in steps if row["arm"] == name]
-        seen = [_edges(rows, key) for key in ("reward", "truth", "agreement", "foreign")]
+        seen = [_edges(arm["steps"], key) for key in ("reward", "truth", "agreement", "foreign")]
         cells = [name, _interval(arm["end"]["truth"]), _interval(arm["gain"]), *seen]
         tokens = f"{arm['judge_tokens_per_rollout']:.0f}"
         lines.append(f"| {' | '.join([*cells, tokens, f'{seconds[name]:.0f}'])} |")
@@ -81,4 +91,6 @@ def _edges(rows: Sequence[dict[str, Any]], key: str) -> str:
 
 
 if __name__ == "__main__":
-    rewrite(Path(__file__).parent)
+    here = Path(__file__).parent
+    draw(read(here), here / "curves.png")
+    rewrite(read(here), here / "README.md")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import re
 import sys
 from collections.abc import Sequence
@@ -85,8 +84,11 @@ def test_rewards_are_those_of_their_responses(
                 assert reward == pytest.approx(float(wanted))
     kinds = {reward is None for rewards, _ in seen for reward in rewards}
     assert kinds == {True, False}
-    assert json.loads((tmp_path / "out" / "results.json").read_text())["start"] == found["start"]
-    assert len((tmp_path / "out" / "steps.jsonl").read_text().splitlines()) == len(arms)
+    from table import read
+
+    stored = read(tmp_path / "out")
+    assert stored["start"] == found["start"]
+    assert [len(arm["steps"]) for arm in stored["arms"].values()] == [sizes.steps] * len(example.ARMS)
     assert (tmp_path / "out" / "curves.png").stat().st_size > 10_000
     assert f"{sizes.queries} held-out queries" in page.read_text()
     assert page.read_text().count("| the truth | ") == 2  # a row of either table
