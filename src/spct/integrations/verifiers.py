@@ -10,9 +10,9 @@
         async def judged(self, trace: vf.Trace) -> float:
             return await grm(self.data, trace)
 
-Written for verifiers 0.4.0, tested against its recorded signatures: reads `prompt_text` of the task's data and `last_reply` of the trace;
-the prompt names the group. A rollout without a valid vote raises, which verifiers counts as an error
-of the rollout and not as a bad answer.
+Written for verifiers 0.4.0 and tested against its recorded signatures: reads `prompt_text` of the task's
+data and `last_reply` of the trace; the prompt names the group. A rollout without a valid vote raises,
+which verifiers counts as an error of the rollout and not as a bad answer.
 """
 
 from __future__ import annotations
