@@ -22,13 +22,13 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from spct.examples import open_text, write_examples
 from spct.prompts import render
-from spct.sampling import seed_of
+from spct.sampling import seed_of, shuffled
 from spct.training.answers import final_answer, same_answer
 from spct.training.data import split_by_query, template_for
 from spct.types import Example, Message, content_id
@@ -320,9 +320,19 @@ def take(points: list[Example], count: int, seed: int) -> list[Example]:
 
 
 def write(path: Path, points: list[Example]) -> None:
-    """Write examples, also where there are none."""
+    """Write examples, also where there are none; the best response stands in any place."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_examples(points, path)
+    write_examples([in_any_order(example) for example in points], path)
+
+
+def in_any_order(example: Example) -> Example:
+    """The example with its responses shuffled, always in the same way."""
+    order, labels = shuffled(len(example.responses), "written", example.id), example.labels or ()
+    return replace(
+        example,
+        responses=tuple(example.responses[i] for i in order),
+        labels=tuple(labels[i] for i in order),
+    )
 
 
 def file_hash(path: Path) -> str:

@@ -33,6 +33,7 @@ class Context:
     size: str
     seed: int
     engine: str
+    steps: int | None = None
 
     @property
     def settings(self) -> Facts:
@@ -101,7 +102,8 @@ def rft(c: Context) -> Facts:
 
     paths = {"model": locate(), "data": [c.path("reject", "rows.jsonl")]}
     stage = quick_rft if c.size == "cpu" else usual
-    return {"model": str(stage.run(config(c, RFTConfig, "rft", paths), resume=True))}
+    steps = {} if c.steps is None else {"steps": c.steps}
+    return {"model": str(stage.run(config(c, RFTConfig, "rft", paths | steps), resume=True))}
 
 
 def grpo(c: Context) -> Facts:
@@ -122,9 +124,9 @@ def model_rollouts(c: Context, out: str, *, model: str, rows: str) -> Facts:
     backend = open_backend(c.engine, model=c.path(model, "model"))
     limit = c.settings["max_new_tokens"]
     source = [c.path("data", f"{rows}.jsonl")]
-    run = rollout(
-        source, c.out / out, backend, n=c.settings["n"], max_tokens=limit, order="random", seed=c.seed
-    )
+    # On a CPU all samples of a point see one order (shuffled in the data), so that they are decoded together.
+    order = "given" if c.size == "cpu" else "random"
+    run = rollout(source, c.out / out, backend, n=c.settings["n"], max_tokens=limit, order=order, seed=c.seed)
     return dict(tally(run))
 
 
@@ -205,10 +207,11 @@ def main() -> int:
     parser.add_argument(
         "--engine", choices=("local", "vllm"), default="local", help="of the model's rollouts"
     )
+    parser.add_argument("--steps", type=int, help="of rft, in place of its file's")
     parser.add_argument("--dry-run", action="store_true", help="say which stages would run")
     args = parser.parse_args()
     os.environ.update(TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1")
-    c = Context(args.out, args.source, args.size, args.seed, args.engine)
+    c = Context(args.out, args.source, args.size, args.seed, args.engine, args.steps)
     names = chosen(c, args.only)
     if args.dry_run:
         print("\n".join(f"{name:13} {'finished' if c.done(name) else 'to do'}" for name in names))

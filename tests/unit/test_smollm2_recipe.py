@@ -288,8 +288,13 @@ def test_equal_seeds_give_equal_files(built, tmp_path):
 
 def test_the_longest_response_wins_half_of_the_chat_points(built):
     points = [row for row in read_rows(built[1] / "fit.jsonl") if row["meta"]["domain"] == "chat"]
-    longest = [len(row["responses"][0]) == max(map(len, row["responses"])) for row in points]
+    longest = [
+        len(row["responses"][row["labels"].index(max(row["labels"]))]) == max(map(len, row["responses"]))
+        for row in points
+    ]
     assert sum(longest) <= len(longest) / 2 + 1
+    first = sum(row["labels"][0] == max(row["labels"]) for row in points if len(row["labels"]) == 2)
+    assert 0.2 < first / len(points) < 0.8  # the place says nothing
 
 
 def test_prompts_that_are_too_long_are_left_out_and_counted(built):
