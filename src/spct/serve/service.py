@@ -87,7 +87,8 @@ class Service:
 
     async def _example(self, asked: schema.AskedExample, how: Shape, samples: bool) -> schema.VerdictOut:
         example = asked.example()
-        if len(example.responses) <= self.config.max_list:
+        distinct = len(set(example.responses))
+        if distinct == len(example.responses) <= self.config.max_list:
             v = await self.score(example)
             means: Sequence[float | None] = v.mean_rewards or [None] * len(example.responses)
             return self._verdict_out(example.id, means, how, [v], (v.k, v.k_valid), v.failures, samples)

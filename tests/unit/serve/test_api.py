@@ -69,6 +69,19 @@ def test_rewards_of_a_list() -> None:
     call(work, k=4)
 
 
+def test_equal_texts_are_judged_once_and_get_one_reward() -> None:
+    engine = Engine()
+
+    async def work(client: Any) -> None:
+        body = {"examples": [{"prompt": "q", "responses": ["quality 8", "quality 3", "quality 8"]}]}
+        [verdict] = (await client.post("/v1/rewards", json=body)).json()["verdicts"]
+        assert verdict["rewards"] == [8.0, 3.0, 8.0]
+        assert (verdict["best"], verdict["ranking"], verdict["ties"]) == (0, [0, 2, 1], 2)
+        assert [sorted(texts) for texts in engine.calls] == [["quality 3", "quality 8"]]
+
+    call(work, engine)
+
+
 def test_a_long_list_is_judged_in_overlapping_lists() -> None:
     async def work(client: Any) -> None:
         texts = [f"n{n} quality {n % 10 + 1}" for n in range(20)]
