@@ -242,8 +242,8 @@ class RunFolder:
                 {e.id for e in examples} for examples in (read_examples(stored).examples, self.examples)
             )
             raise InputError(
-                f"{self.path} is a run over {len(was)} examples, these are {len(now)}, {len(was & now)} of the"
-                " same id",
+                f"{self.path} is a run over {len(was)} examples, these are {len(now)}, {len(was & now)} of"
+                " the same id",
                 expected="the same examples in the same order",
                 fix="use another folder",
             )

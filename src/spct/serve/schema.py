@@ -119,7 +119,7 @@ class VerdictOut(_Base):
     """List calls made: more than one where the example was larger than the server's limit."""
     usage: UsageOut
     trajectories: list[dict[str, Any]] | None = None
-    """Samples as they were judged: of an example with equal texts or in several lists, scores of its lists."""
+    """Samples as they were judged: with equal texts left out, and in several lists where it was long."""
 
 
 class RewardsAnswer(_Base):
