@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from spct import options
 from spct.errors import SpctError
 from spct.evals.commands import app as bench_app
 from spct.serve.commands import serve
@@ -32,41 +33,29 @@ def score(
         Path, typer.Argument(metavar="INPUT.jsonl", help="Examples, or chosen/rejected pairs.")
     ],
     out: Annotated[Path | None, typer.Option(help="Run folder; an unfinished run in it is resumed.")] = None,
-    k: Annotated[int, typer.Option("-k", help="Samples per example.")] = 8,
-    backend: Annotated[str, typer.Option(help="auto, openai, local, vllm or scripted.")] = "auto",
-    model: Annotated[
-        str | None, typer.Option(help="Served name, folder or hub name; local: smollm2.")
-    ] = None,
-    base_url: Annotated[
-        list[str] | None, typer.Option(help="OpenAI-compatible server; may be repeated.")
-    ] = None,
-    adapter: Annotated[str | None, typer.Option(help="LoRA adapter folder (local); `none` for none.")] = None,
-    template: Annotated[str | None, typer.Option(help="Shipped template or a file of your own.")] = None,
-    order: Annotated[str, typer.Option(help="balanced, random (the paper's) or given.")] = "balanced",
-    scale: Annotated[str | None, typer.Option(help="Lowest..highest score, e.g. 1..5.")] = None,
-    adaptive: Annotated[str, typer.Option(help="off, exact or confident: stop before k.")] = "off",
-    alpha: Annotated[float, typer.Option(help="Risk of another winner, for confident.")] = 0.01,
-    meta_url: Annotated[str | None, typer.Option(help="Meta RM behind /classify.")] = None,
-    meta_model: Annotated[
-        str | None, typer.Option(help="Meta RM folder; with --meta-url its served name.")
-    ] = None,
-    k_meta: Annotated[int | None, typer.Option(help="Samples that the meta RM keeps [ceil(k/2)].")] = None,
-    temperature: Annotated[float | None, typer.Option(help="[0 for k = 1, else 0.5]")] = None,
-    max_tokens: Annotated[
-        int | None, typer.Option(help="New tokens per sample [2048; smollm2: 512].")
-    ] = None,
-    constrain: Annotated[
-        bool | None, typer.Option(help="Constrain decoding to the output form [smollm2: yes, else no].")
-    ] = None,
+    k: options.K = 8,
+    backend: options.Backend = "auto",
+    model: options.Model = None,
+    base_url: options.BaseUrl = None,
+    adapter: options.Adapter = None,
+    template: options.Template = None,
+    order: options.Order = None,
+    scale: options.Scale = None,
+    adaptive: options.Adaptive = None,
+    alpha: options.Alpha = None,
+    meta_url: options.MetaUrl = None,
+    meta_model: options.MetaModel = None,
+    k_meta: options.KMeta = None,
+    temperature: options.Temperature = None,
+    max_tokens: options.MaxTokens = None,
+    constrain: options.Constrain = None,
     hinted: Annotated[bool, typer.Option(help="Name the best response by the labels in the prompt.")] = False,
-    shots: Annotated[str | None, typer.Option(help="JSONL of worked examples with a judgement.")] = None,
-    min_valid: Annotated[int, typer.Option(help="Fewer valid samples give no rewards.")] = 1,
-    resample: Annotated[int, typer.Option(help="Extra samples in place of invalid ones, at most.")] = 0,
-    concurrency: Annotated[int | None, typer.Option(help="Requests in flight per server [128].")] = None,
-    extra_body: Annotated[
-        str | None, typer.Option(help="JSON object of further request fields, for a server.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of orders and samples.")] = 0,
+    shots: options.Shots = None,
+    min_valid: options.MinValid = None,
+    resample: options.Resample = None,
+    concurrency: options.Concurrency = None,
+    extra_body: options.ExtraBody = None,
+    seed: options.Seed = 0,
     skip_bad: Annotated[bool, typer.Option(help="List bad lines and go on.")] = False,
     dry_run: Annotated[
         bool, typer.Option(help="Print settings and the first prompt, score nothing.")
@@ -106,7 +95,7 @@ def score(
 def revote(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     k: Annotated[
-        list[int] | None, typer.Option("-k", help="Samples to vote with; may be repeated [all].")
+        list[int] | None, typer.Option("-k", help="Samples to vote with; may be repeated (default: all).")
     ] = None,
     k_meta: Annotated[
         int | None, typer.Option(help="Samples that the meta RM keeps; needs meta rewards.")
@@ -128,7 +117,7 @@ def show(
     example_id: Annotated[
         str | None, typer.Argument(metavar="[ID]", help="One example, with its reasons.")
     ] = None,
-    k: Annotated[int | None, typer.Option("-k", help="Vote with the first k samples [all].")] = None,
+    k: Annotated[int | None, typer.Option("-k", help="Vote with the first k samples (default: all).")] = None,
     k_meta: Annotated[int | None, typer.Option(help="Samples that the meta RM keeps.")] = None,
     html: Annotated[
         Path | None, typer.Option(help="Write a self-contained page in place of the terminal.")

@@ -321,3 +321,13 @@ def test_doctor(spct, server):
     code, out, _ = spct("doctor", "--base-url", "http://127.0.0.1:9")
     assert code == 1
     assert "start the server" in out
+
+
+def test_help_shows_every_default_and_no_markup_swallows_one():
+    from typer.testing import CliRunner
+
+    from spct.cli import app
+
+    shown = CliRunner().invoke(app, ["score", "--help"], env={"COLUMNS": "250"}, color=False).output
+    for default in ("balanced", "off", "0.01", "ceil(k/2)", "2048; smollm2: 512"):
+        assert f"(default: {default})" in shown

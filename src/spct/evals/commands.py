@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from spct import options
 from spct.errors import MissingExtraError
 
 app = typer.Typer(help="Benchmarks, baselines, scaling curves, biases and the report.", no_args_is_help=True)
@@ -41,13 +42,16 @@ def run(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Benchmarks; see `spct bench list`.")],
     out: Annotated[Path, typer.Option(help="Folder for one run per benchmark; unfinished ones are resumed.")],
     data: Annotated[
-        Path | None, typer.Option(help="Folder or archive of the official files [the hub].")
+        Path | None, typer.Option(help="Folder or archive of the official files (default: the hub).")
     ] = None,
-    password: Annotated[str | None, typer.Option(help="Of an official zip [the published one].")] = None,
+    password: Annotated[
+        str | None, typer.Option(help="Of an official zip (default: the published one).")
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Examples per benchmark, at most.")] = None,
     stratified: Annotated[bool, typer.Option(help="With --limit: from every part in proportion.")] = False,
     form: Annotated[
-        str | None, typer.Option("--input", help="list, pair or single [pairwise baselines: pair].")
+        str | None,
+        typer.Option("--input", help="list, pair or single (default: list; pair for pairwise baselines)."),
     ] = None,
     baseline: Annotated[
         str | None,
@@ -60,33 +64,33 @@ def run(
         Path | None, typer.Option(help="Judge by the principles of another run.")
     ] = None,
     filtered: Annotated[bool, typer.Option(help="Of those, the ones that led to a correct reward.")] = False,
-    name: Annotated[str | None, typer.Option(help="Of the system in reports [the model].")] = None,
+    name: Annotated[str | None, typer.Option(help="Of the system in reports (default: the model).")] = None,
     price_in: Annotated[float | None, typer.Option(help="Price of 1M prompt tokens.")] = None,
     price_out: Annotated[float | None, typer.Option(help="Price of 1M new tokens.")] = None,
     training: Annotated[
         Path | None, typer.Option(help="Training stage, run or JSONL to check for contamination.")
     ] = None,
-    k: Annotated[int, typer.Option("-k", help="Samples per example.")] = 8,
-    backend: Annotated[str, typer.Option(help="auto, openai, local, vllm or scripted.")] = "auto",
-    model: Annotated[str | None, typer.Option(help="Served name, folder or hub name [smollm2].")] = None,
-    base_url: Annotated[list[str] | None, typer.Option(help="OpenAI-compatible server; repeatable.")] = None,
-    adapter: Annotated[str | None, typer.Option(help="LoRA adapter folder (local); `none` for none.")] = None,
-    template: Annotated[str | None, typer.Option(help="Shipped template or a file of your own.")] = None,
-    order: Annotated[str | None, typer.Option(help="balanced, random (the paper's) or given.")] = None,
-    scale: Annotated[str | None, typer.Option(help="Lowest..highest score, e.g. 1..5.")] = None,
-    adaptive: Annotated[str | None, typer.Option(help="off, exact or confident: stop before k.")] = None,
-    alpha: Annotated[float | None, typer.Option(help="Risk of another winner, for confident.")] = None,
-    meta_url: Annotated[str | None, typer.Option(help="Meta RM behind /classify.")] = None,
-    meta_model: Annotated[str | None, typer.Option(help="Meta RM folder; its served name.")] = None,
-    k_meta: Annotated[int | None, typer.Option(help="Samples that the meta RM keeps [ceil(k/2)].")] = None,
-    temperature: Annotated[float | None, typer.Option(help="[0 for k = 1, else 0.5]")] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="New tokens per sample.")] = None,
-    constrain: Annotated[bool | None, typer.Option(help="Constrain decoding to the output form.")] = None,
-    shots: Annotated[str | None, typer.Option(help="JSONL of worked examples with a judgement.")] = None,
-    min_valid: Annotated[int | None, typer.Option(help="Fewer valid samples give no rewards.")] = None,
-    resample: Annotated[int | None, typer.Option(help="Extra samples for invalid ones, at most.")] = None,
-    concurrency: Annotated[int | None, typer.Option(help="Requests in flight per server.")] = None,
-    extra_body: Annotated[str | None, typer.Option(help="JSON of further request fields (openai).")] = None,
+    k: options.K = 8,
+    backend: options.Backend = "auto",
+    model: options.Model = None,
+    base_url: options.BaseUrl = None,
+    adapter: options.Adapter = None,
+    template: options.Template = None,
+    order: options.Order = None,
+    scale: options.Scale = None,
+    adaptive: options.Adaptive = None,
+    alpha: options.Alpha = None,
+    meta_url: options.MetaUrl = None,
+    meta_model: options.MetaModel = None,
+    k_meta: options.KMeta = None,
+    temperature: options.Temperature = None,
+    max_tokens: options.MaxTokens = None,
+    constrain: options.Constrain = None,
+    shots: options.Shots = None,
+    min_valid: options.MinValid = None,
+    resample: options.Resample = None,
+    concurrency: options.Concurrency = None,
+    extra_body: options.ExtraBody = None,
     seed: Annotated[int, typer.Option(help="Of orders, samples and --stratified.")] = 0,
 ) -> None:
     """Judge benchmarks with any model; run again to resume."""

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from spct import options
+
 SERVE_EPILOG = (
     "Example: spct serve --base-url http://localhost:8000 --model Qwen/Qwen3-8B -k 8 --adaptive confident "
     "--group-size 8"
@@ -13,39 +15,27 @@ SERVE_EPILOG = (
 
 
 def serve(
-    base_url: Annotated[
-        list[str] | None, typer.Option(help="OpenAI-compatible engine; may be repeated.")
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Served name, folder or hub name; local: smollm2.")
-    ] = None,
-    backend: Annotated[str, typer.Option(help="auto, openai, local, vllm or scripted.")] = "auto",
-    adapter: Annotated[str | None, typer.Option(help="LoRA adapter folder (local); `none` for none.")] = None,
-    k: Annotated[int, typer.Option("-k", "--k", help="Samples per list.")] = 8,
-    adaptive: Annotated[str, typer.Option(help="off, exact or confident: stop before k.")] = "off",
-    alpha: Annotated[float, typer.Option(help="Risk of another winner, for confident.")] = 0.01,
-    meta_url: Annotated[str | None, typer.Option(help="Meta RM behind /classify.")] = None,
-    meta_model: Annotated[
-        str | None, typer.Option(help="Meta RM folder; with --meta-url its served name.")
-    ] = None,
-    k_meta: Annotated[int | None, typer.Option(help="Samples that the meta RM keeps [ceil(k/2)].")] = None,
-    template: Annotated[str | None, typer.Option(help="Shipped template or a file of your own.")] = None,
-    order: Annotated[str, typer.Option(help="balanced, random (the paper's) or given.")] = "balanced",
-    scale: Annotated[str | None, typer.Option(help="Lowest..highest score, e.g. 1..5.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="[0 for k = 1, else 0.5]")] = None,
-    max_tokens: Annotated[
-        int | None, typer.Option(help="New tokens per sample [2048; smollm2: 512].")
-    ] = None,
-    constrain: Annotated[
-        bool | None, typer.Option(help="Constrain decoding to the output form [smollm2: yes, else no].")
-    ] = None,
-    min_valid: Annotated[int, typer.Option(help="Fewer valid samples give no rewards.")] = 1,
-    resample: Annotated[int, typer.Option(help="Extra samples in place of invalid ones, at most.")] = 0,
-    concurrency: Annotated[int | None, typer.Option(help="Requests in flight per engine [128].")] = None,
-    extra_body: Annotated[
-        str | None, typer.Option(help="JSON object of further fields for every engine request.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of orders and samples.")] = 0,
+    base_url: options.BaseUrl = None,
+    model: options.Model = None,
+    backend: options.Backend = "auto",
+    adapter: options.Adapter = None,
+    k: options.K = 8,
+    adaptive: options.Adaptive = None,
+    alpha: options.Alpha = None,
+    meta_url: options.MetaUrl = None,
+    meta_model: options.MetaModel = None,
+    k_meta: options.KMeta = None,
+    template: options.Template = None,
+    order: options.Order = None,
+    scale: options.Scale = None,
+    temperature: options.Temperature = None,
+    max_tokens: options.MaxTokens = None,
+    constrain: options.Constrain = None,
+    min_valid: options.MinValid = None,
+    resample: options.Resample = None,
+    concurrency: options.Concurrency = None,
+    extra_body: options.ExtraBody = None,
+    seed: options.Seed = 0,
     shape: Annotated[str, typer.Option(help="Rewards as mean, sum, centred or rank.")] = "mean",
     clip: Annotated[str | None, typer.Option(help="Lowest..highest reward to give, e.g. -3..3.")] = None,
     invalid: Annotated[

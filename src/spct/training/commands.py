@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spct import options
+
 if TYPE_CHECKING:
     from spct.training.configs import PairsConfig, StageConfig
 
@@ -76,19 +78,19 @@ def rollout(
     out: Annotated[Path, typer.Option(help="Run folder; an unfinished rollout in it is resumed.")],
     n: Annotated[int, typer.Option("--n", "-n", help="Samples per data point.")] = 3,
     hinted: Annotated[bool, typer.Option(help="Name the best response in the prompt.")] = False,
-    backend: Annotated[str, typer.Option(help="auto, openai, local, vllm or scripted.")] = "auto",
-    model: Annotated[str | None, typer.Option(help="Served name, folder or hub name.")] = None,
-    base_url: Annotated[
-        list[str] | None, typer.Option(help="OpenAI-compatible server; may be repeated.")
-    ] = None,
-    adapter: Annotated[str | None, typer.Option(help="LoRA adapter folder (local); `none` for none.")] = None,
+    backend: options.Backend = "auto",
+    model: options.Model = None,
+    base_url: options.BaseUrl = None,
+    adapter: options.Adapter = None,
     template: Annotated[str | None, typer.Option(help="Prompt of two or more responses.")] = None,
-    single_template: Annotated[str | None, typer.Option(help="Prompt of one response [single].")] = None,
+    single_template: Annotated[
+        str | None, typer.Option(help="Prompt of one response (default: single).")
+    ] = None,
     temperature: Annotated[float, typer.Option(help="Of the samples.")] = 0.5,
     max_tokens: Annotated[int, typer.Option(help="New tokens per sample.")] = 2048,
     order: Annotated[str, typer.Option(help="balanced, random (the paper's) or given.")] = "balanced",
     constrain: Annotated[bool, typer.Option(help="Constrain decoding to the output form.")] = False,
-    concurrency: Annotated[int | None, typer.Option(help="Requests in flight per server [128].")] = None,
+    concurrency: options.Concurrency = None,
     seed: Annotated[int, typer.Option(help="Of orders and samples.")] = 0,
     skip_bad: Annotated[bool, typer.Option(help="Leave out data points without usable labels.")] = False,
 ) -> None:
@@ -168,15 +170,13 @@ def reject(
 def critiques(
     source: Annotated[list[str], typer.Argument(metavar="DATA...", help="Examples.")],
     out: Annotated[Path, typer.Option(help="Run folder; unfinished critiques in it are resumed.")],
-    backend: Annotated[str, typer.Option(help="auto, openai, local, vllm or scripted.")] = "auto",
-    model: Annotated[str | None, typer.Option(help="Served name, folder or hub name.")] = None,
-    base_url: Annotated[
-        list[str] | None, typer.Option(help="OpenAI-compatible server; may be repeated.")
-    ] = None,
-    adapter: Annotated[str | None, typer.Option(help="LoRA adapter folder (local); `none` for none.")] = None,
+    backend: options.Backend = "auto",
+    model: options.Model = None,
+    base_url: options.BaseUrl = None,
+    adapter: options.Adapter = None,
     temperature: Annotated[float, typer.Option(help="Of the critiques.")] = 0.5,
     max_tokens: Annotated[int, typer.Option(help="New tokens per critique.")] = 512,
-    concurrency: Annotated[int | None, typer.Option(help="Requests in flight per server [128].")] = None,
+    concurrency: options.Concurrency = None,
     seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
     skip_bad: Annotated[bool, typer.Option(help="Leave out rows that are no examples.")] = False,
 ) -> None:
