@@ -38,16 +38,20 @@ class LoopThread:
             raise
 
     def close(self) -> None:
-        """Stop the loop and its thread; twice is fine."""
+        """Cancel what is left, stop the loop and its thread; twice is fine."""
         if self._loop is None or self._thread is None:
             return
+        asyncio.run_coroutine_threadsafe(_settle(cancel=True), self._loop).result(timeout=10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
         self._loop = self._thread = None
 
 
-async def _settle() -> None:
-    """Let cancelled tasks of this loop finish their clean-up."""
+async def _settle(*, cancel: bool = False) -> None:
+    """Let cancelled tasks of this loop finish their clean-up; with `cancel`, cancel all of them first."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
+    if cancel:  # a second Ctrl-C can have cut the clean-up of the first one
+        for task in others:
+            task.cancel()
     await asyncio.gather(*others, return_exceptions=True)

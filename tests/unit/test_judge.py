@@ -1,6 +1,7 @@
 """`Judge`: failures as states, budgets, deduplication, order of results, faults of the world, plain code."""
 
 import asyncio
+import gc
 import logging
 import random
 import signal
@@ -345,6 +346,25 @@ def test_leaving_a_stream_early_cancels_what_is_under_way():
 
     simulated_time.run(main())
     assert engine.cancelled == 4  # five were under way for four places, and e0 is done
+
+
+@pytest.mark.parametrize(("before", "meanwhile"), [(700, 20_000), (50_000, 50_000), (0, 0)])
+def test_garbage_is_collected_less_often_while_many_stream_and_then_as_before(before, meanwhile):
+    async def main():
+        stream = Judge(Engine(), k=1).astream(examples(10))
+        await anext(stream)
+        assert gc.get_threshold()[0] == meanwhile  # 0: the caller has turned it off
+        await stream.aclose()  # left early
+        assert gc.get_threshold()[0] == before
+        await Judge(Engine(), k=1).ascore_many(examples(3))
+        assert gc.get_threshold()[0] == before
+
+    kept = gc.get_threshold()
+    gc.set_threshold(before)
+    try:
+        simulated_time.run(main())
+    finally:
+        gc.set_threshold(*kept)
 
 
 def test_identical_requests_are_made_once_and_stored_for_each(tmp_path):

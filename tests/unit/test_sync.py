@@ -58,3 +58,24 @@ def test_one_loop_whoever_comes_first():
         worker.join()
     loop.close()
     assert len(seen) == 1
+
+
+def test_closing_cancels_what_is_left():
+    loop, cleaned, begun = LoopThread(), [], threading.Event()
+
+    async def endless():
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cleaned.append(True)
+
+    async def leave_behind():
+        loop.left = asyncio.create_task(endless())
+        await asyncio.sleep(0)
+
+    loop.run(leave_behind())
+    assert begun.is_set()
+    loop.close()
+    assert cleaned == [True]
+    assert threads() == []
