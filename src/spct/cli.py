@@ -68,23 +68,11 @@ def score(
     from spct import scoring
 
     settings = scoring.settings(
-        k=k,
-        order=order,
-        scale=scale,
-        adaptive=adaptive,
-        alpha=alpha,
-        k_meta=k_meta,
-        temperature=temperature,
-        max_tokens=max_tokens,
-        constrain=constrain,
-        hinted=hinted,
-        shots=shots,
-        template=template,
-        min_valid=min_valid,
-        resample=resample,
-        seed=seed,
-    )
-    urls = tuple(base_url or ())
+        k=k, order=order, scale=scale, adaptive=adaptive, alpha=alpha, k_meta=k_meta,
+        temperature=temperature, max_tokens=max_tokens, constrain=constrain, hinted=hinted,
+        shots=shots, template=template, min_valid=min_valid, resample=resample, seed=seed,
+    )  # fmt: skip
+    urls = base_url or ()
     engine = scoring.Engine(backend, model, urls, adapter, concurrency, extra_body, meta_url, meta_model)
     raise typer.Exit(
         scoring.score_file(source, out, settings, engine, skip_bad=skip_bad, dry_run=dry_run, as_json=as_json)

@@ -34,7 +34,7 @@ class Engine(NamedTuple):
 
     backend: str = "auto"
     model: str | None = None
-    base_urls: tuple[str, ...] = ()
+    base_urls: Sequence[str] = ()
     adapter: str | None = None
     concurrency: int | None = None
     extra_body: str | None = None

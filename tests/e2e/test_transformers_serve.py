@@ -84,7 +84,7 @@ def test_scores_come_back_and_a_killed_run_resumes(tmp_path):
         "--out",
         run,
         "-k",
-        "4",
+        "8",
         "--max-tokens",
         "48",
     ]
@@ -103,16 +103,16 @@ def test_scores_come_back_and_a_killed_run_resumes(tmp_path):
             scoring.kill()
             scoring.communicate()
         finished = lines(run / "trajectories.jsonl")
-        assert 6 <= len(finished) < 24
+        assert 6 <= len(finished) < 48
         with serving(folder, port, log):
             done = subprocess.run(command, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr + done.stdout
     assert lines(run / "trajectories.jsonl")[: len(finished)] == finished  # nothing was drawn again
     found = [t for _, trajectories in RunFolder.load(run) for t in trajectories]
-    assert len(found) == 24
-    assert len({t.key for t in found}) == 24
+    assert len(found) == 48
+    assert len({t.key for t in found}) == 48
     valid = [t for t in found if t.scores is not None]
-    # The server's draws differ from run to run. 9 and 12 or more of 24 were seen to parse; at 0.4 each, fewer
-    # than 4 come in 3 runs of 1,000.
-    assert len(valid) >= 4, [t.text for t in found]
-    assert "6 examples, 24 samples" in done.stdout
+    # The server's draws cannot be seeded. About half of them parse; at 0.5 each, fewer than 12 of 48 come
+    # in 1 run of 10,000 (24 - 12 is 3.5 deviations), at 0.4 in 1 of 50.
+    assert len(valid) >= 12, [t.text for t in found]
+    assert "6 examples, 48 samples" in done.stdout

@@ -24,7 +24,7 @@ from spct.errors import BackendError, InputError, MissingExtraError
 from spct.examples import dump_json, parse_line, to_row
 from spct.judge import Judge
 from spct.records import RunFolder, from_json, run_manifest, to_json
-from spct.types import Example, Verdict, digest
+from spct.types import Example, Verdict
 from spct.voting import verdict
 
 
@@ -65,8 +65,7 @@ def score_dataset(
         raise MissingExtraError("ray", "ray") from None
 
     config, listed = build(JudgeConfig, settings), list(examples)
-    data = digest([to_row(e) for e in listed])
-    manifest = run_manifest(config.model_dump() | {"model": model, "data": data}, command="ray")
+    manifest = run_manifest(config.model_dump() | {"model": model}, command="ray")
     with RunFolder.create(out, manifest, listed) as run:
         missing = [e for e in listed if not _complete(run, e, config.k)]
         if missing:

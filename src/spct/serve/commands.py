@@ -61,20 +61,10 @@ def serve(
     from spct.serve import start
 
     given = scoring.settings(
-        k=k,
-        order=order,
-        scale=scale,
-        adaptive=adaptive,
-        alpha=alpha,
-        k_meta=k_meta,
-        temperature=temperature,
-        max_tokens=max_tokens,
-        constrain=constrain,
-        template=template,
-        min_valid=min_valid,
-        resample=resample,
-        seed=seed,
-    )
+        k=k, order=order, scale=scale, adaptive=adaptive, alpha=alpha, k_meta=k_meta,
+        temperature=temperature, max_tokens=max_tokens, constrain=constrain, template=template,
+        min_valid=min_valid, resample=resample, seed=seed,
+    )  # fmt: skip
     engine = scoring.Engine(
         backend=backend,
         model=model,
