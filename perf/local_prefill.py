@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from spct.backends.decoding import Prefill, decode, prefill
+from spct.backends.decoding import Drawn, Prefill, decode, prefill
 from spct.backends.local import LocalBackend
 from spct.types import SamplingParams
 
@@ -46,7 +46,8 @@ def by_spct(backend: LocalBackend, prompt: list[int], new: int) -> None:
 
 
 def draw(model: Any, read: Prefill, new: int) -> list[Any]:
-    return decode(model, read, range(K), PARAMS, eos=frozenset(), limit=new)
+    [rows] = decode(model, [Drawn(read, range(K), new)], PARAMS, eos=frozenset())
+    return rows
 
 
 def seconds(run: Any, *arguments: Any) -> float:
@@ -80,9 +81,8 @@ def same_alone(backend: LocalBackend, prompt: list[int], new: int) -> None:
     """How many samples come out as in the batch when each is drawn alone (last-bit rounding)."""
     read = prefill(backend._lm, prompt)
     together = [row.tokens for row in draw(backend._lm, read, new)]
-    alone = [
-        decode(backend._lm, read, [seed], PARAMS, eos=frozenset(), limit=new)[0].tokens for seed in range(K)
-    ]
+    drawn = [Drawn(read, [seed], new) for seed in range(K)]
+    alone = [decode(backend._lm, [one], PARAMS, eos=frozenset())[0][0].tokens for one in drawn]
     same = sum(a == b for a, b in zip(together, alone, strict=True))
     print(f"samples drawn alone that equal their text of the batch: {same}/{K} ({K * new} tokens)")
 

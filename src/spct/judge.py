@@ -20,7 +20,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from spct.backends import EMBEDDED, EMBEDDED_SETTINGS
+from spct.backends import embedded
 from spct.backends.base import Backend
 from spct.configs import JudgeConfig, build
 from spct.errors import ConfigError, InputError
@@ -107,12 +107,13 @@ class Judge:
     ) -> Self:
         """A judge in this process, by transformers (extra `local`).
 
-        The embedded model's decoding is constrained to the output's form unless `constrain` says otherwise.
+        The embedded model comes with settings of its own, see `spct.backends.embedded.settings`.
         """
         from spct.backends.local import LocalBackend
 
-        own = EMBEDDED_SETTINGS if model == EMBEDDED else {}
-        return cls(LocalBackend(model, adapter=adapter), run=run, **(own | settings))
+        if model == embedded.NAME:
+            settings = embedded.settings(adapter, hinted=settings.get("hinted", False)) | settings
+        return cls(LocalBackend(model, adapter=adapter), run=run, **settings)
 
     async def ascore(
         self,

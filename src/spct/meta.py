@@ -14,10 +14,14 @@ import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from spct.backends import embedded
+from spct.backends.shared_prefix import as_option, new_cache
 from spct.errors import BackendError, InputError, MissingExtraError
 from spct.parsing import split_thinking
 from spct.prompts import load_template, render
 from spct.types import Example, Trajectory
+
+_WORTH = 32  # tokens; reading a shorter opening once gains nothing
 
 
 class MetaRM(Protocol):
@@ -134,9 +138,15 @@ def _logits(answer: dict[str, Any], count: int, where: str) -> list[float]:
 class LocalClassifier:
     """A meta RM in-process: a sequence-classification folder or hub name with one label.
 
+    Judgements of one order share their prompt up to the judgement, which is read once for those of a batch.
+
     Args:
-        model: Folder or hub name.
+        model: Folder or hub name; `smollm2` is the package's own, for the embedded model.
         batch_size: Prompts per forward pass.
+
+    Raises:
+        MissingExtraError: torch, transformers or peft is not installed.
+        InputError: It does not load, or the package holds none.
     """
 
     def __init__(self, model: str, *, batch_size: int = 8) -> None:
@@ -145,15 +155,19 @@ class LocalClassifier:
             from transformers import AutoModelForSequenceClassification, AutoTokenizer
         except ImportError:
             raise MissingExtraError("transformers", "local") from None
-        self.model = model
+        self.model, adapter = embedded.resolve_meta(model)
+        place = embedded.locate() if model == embedded.NAME else model
         self._batch_size = batch_size
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(model)
-            net = AutoModelForSequenceClassification.from_pretrained(model, num_labels=1)
+            with embedded.quiet():
+                self._tokenizer = AutoTokenizer.from_pretrained(place)
+                net = AutoModelForSequenceClassification.from_pretrained(place, num_labels=1)
         except (OSError, ValueError) as error:
             raise InputError(
                 f"meta RM {model!r} does not load: {error}", expected="a folder or hub name"
             ) from None
+        if adapter:
+            net = embedded.with_adapter(net, adapter)
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._net = net.eval().to(self._device)
         self._one_at_a_time = asyncio.Lock()
@@ -166,20 +180,48 @@ class LocalClassifier:
     def _forward(self, prompts: list[str]) -> list[float]:
         import torch
 
-        values: list[float] = []
-        limit = self._net.config.max_position_embeddings
+        values = [0.0] * len(prompts)
+        alike = sorted(range(len(prompts)), key=lambda i: prompts[i])
         for start in range(0, len(prompts), self._batch_size):
-            batch = self._tokenizer(
-                prompts[start : start + self._batch_size], return_tensors="pt", padding=True
-            )
-            if batch["input_ids"].shape[1] > limit:
-                raise BackendError(
-                    f"a meta prompt has {batch['input_ids'].shape[1]} tokens", expected=f"at most {limit}"
-                )
+            places = alike[start : start + self._batch_size]
+            rows = [self._tokenizer(prompts[i])["input_ids"] for i in places]
+            longest, limit = max(map(len, rows)), self._net.config.max_position_embeddings
+            if longest > limit:
+                raise BackendError(f"a meta prompt has {longest} tokens", expected=f"at most {limit}")
             with torch.inference_mode():
-                logits = self._net(**batch.to(self._device)).logits
-            values += [sigmoid(v) for v in logits[:, 0].double().tolist()]
+                logits = self._logits(rows)
+            for i, logit in zip(places, logits.double().tolist(), strict=True):
+                values[i] = sigmoid(logit)
         return values
+
+    def _logits(self, rows: list[list[int]]) -> Any:
+        """One logit a row of token ids: (rows,)."""
+        import torch
+
+        shared, options = _opening(rows), {}
+        if shared:
+            cache = new_cache(self._net)
+            opening = torch.tensor([rows[0][:shared]], device=self._device)
+            self._net(input_ids=opening, use_cache=True, **as_option(self._net, cache))
+            cache.batch_select_indices(torch.zeros(len(rows), dtype=torch.long, device=self._device))
+            options = as_option(self._net, cache) | {"use_cache": True}
+        padded = self._tokenizer.pad({"input_ids": [row[shared:] for row in rows]}, return_tensors="pt")
+        mask = torch.nn.functional.pad(padded["attention_mask"], (shared, 0), value=1)
+        ids, mask = padded["input_ids"].to(self._device), mask.to(self._device)
+        return self._net(input_ids=ids, attention_mask=mask, **options).logits[:, 0]
 
     async def aclose(self) -> None:
         """Nothing to release."""
+
+
+def _opening(rows: Sequence[Sequence[int]]) -> int:
+    """Tokens that all rows begin with, short of each row's last one; 0 where reading them once gains little.
+
+    >>> _opening([[1] * 50 + [2, 3], [1] * 50 + [3]]), _opening([[1, 2], [1, 3]]), _opening([[1] * 99])
+    (50, 0, 0)
+    """
+    if len(rows) < 2:
+        return 0
+    least = min(map(len, rows)) - 1
+    same = next((i for i in range(least) if any(row[i] != rows[0][i] for row in rows)), least)
+    return same if same >= _WORTH else 0

@@ -10,9 +10,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from spct.backends import EMBEDDED, EMBEDDED_SETTINGS, open_backend
+from spct.backends import embedded, open_backend
 from spct.backends.base import Backend
-from spct.backends.embedded import WITHOUT, resolve_adapter
 from spct.configs import JudgeConfig, build
 from spct.errors import ConfigError, InputError
 from spct.examples import Examples, dump_json, read_examples
@@ -45,17 +44,19 @@ class Engine(NamedTuple):
     def embedded(self) -> bool:
         """True where the embedded model judges."""
         local = self.backend == "local" or (self.backend == "auto" and not self.base_urls)
-        return local and self.model in (None, EMBEDDED)
+        return local and self.model in (None, embedded.NAME)
 
     def name(self) -> str:
         """Name of the judge for the manifest."""
-        model = self.model or (EMBEDDED if self.embedded else self.backend)
-        if self.adapter not in (None, WITHOUT):
+        model = self.model or (embedded.NAME if self.embedded else self.backend)
+        if self.adapter not in (None, embedded.WITHOUT):
             return f"{model}+{self.adapter}"
-        return resolve_adapter(model, self.adapter)[0] if self.embedded else model
+        return embedded.resolve_adapter(model, self.adapter)[0] if self.embedded else model
 
     def meta_name(self) -> str | None:
         """Name of the meta RM for the manifest."""
+        if self.meta_model and not self.meta_url:
+            return embedded.resolve_meta(self.meta_model)[0]
         return self.meta_model or self.meta_url
 
     def open_backend(self) -> Backend:
@@ -97,7 +98,7 @@ def parse_scale(text: str) -> tuple[int, int]:
 def judge_config(given: dict[str, Any], engine: Engine) -> JudgeConfig:
     """The settings, with the embedded model's own defaults."""
     if engine.embedded:
-        given = EMBEDDED_SETTINGS | given
+        given = embedded.settings(engine.adapter, hinted=given.get("hinted", False)) | given
     return build(JudgeConfig, given)
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from spct.backends import embedded
-from spct.errors import BackendError, ConfigError
-from spct.scoring import Engine
+from spct.errors import BackendError, ConfigError, InputError
+from spct.scoring import Engine, judge_config
 from spct.types import Message, Request, SamplingParams
 
 
@@ -98,6 +98,30 @@ def test_the_adapter_of_the_package_is_part_of_the_name(tmp_path, monkeypatch):
     assert Engine(adapter="x").name() == "smollm2+x"
     assert Engine().name() == Engine(model="smollm2").name() != "smollm2"
     assert Engine(model="m", base_urls=("http://localhost",)).name() == "m"
+
+
+def test_the_embedded_model_is_asked_as_it_was_trained(tmp_path, monkeypatch):
+    monkeypatch.setattr(embedded, "ADAPTER", tmp_path)
+    weak = {"constrain": True, "max_tokens": 256}
+    assert embedded.settings(None) == weak
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"weights")
+    assert embedded.settings(None) == {"template": "brief", "max_tokens": 256}
+    assert embedded.settings("none") == embedded.settings("a/folder/of/mine") == weak
+    assert judge_config({"k": 3}, Engine()).template == "brief"
+    assert judge_config({"template": "pointwise"}, Engine()).template == "pointwise"
+    assert judge_config({"hinted": True}, Engine()).template is None  # the hint has a template of its own
+    assert judge_config({}, Engine(model="m", base_urls=("http://localhost",))).template is None
+
+
+def test_a_meta_rm_of_the_package_is_named_by_its_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr(embedded, "META_ADAPTER", tmp_path)
+    with pytest.raises(InputError, match="holds no meta RM"):
+        embedded.resolve_meta("smollm2")
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"weights")
+    assert embedded.resolve_meta("smollm2") == ("smollm2-meta-rm+9a129038", str(tmp_path))
+    assert Engine(meta_model="smollm2").meta_name() == "smollm2-meta-rm+9a129038"
+    assert Engine(meta_model="a/folder").meta_name() == "a/folder"
+    assert Engine(meta_model="smollm2", meta_url="http://localhost").meta_name() == "smollm2"  # as served
 
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")

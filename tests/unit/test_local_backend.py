@@ -96,20 +96,14 @@ def test_a_sample_depends_on_its_seed_not_on_its_neighbours(backend):
 def test_samples_that_end_leave_the_batch_and_disturb_no_other(backend):
     import torch
 
-    from spct.backends.decoding import decode, prefill
+    from spct.backends.decoding import Drawn, decode, prefill
 
     eos = frozenset(range(0, 400, 12))  # about one token in twelve ends a text: lengths differ
 
     def run(seeds):
         with torch.inference_mode():
-            rows = decode(
-                backend._lm,
-                prefill(backend._lm, list(range(50, 90))),
-                seeds,
-                SamplingParams(1.0),
-                eos=eos,
-                limit=40,
-            )
+            drawn = Drawn(prefill(backend._lm, list(range(50, 90))), seeds, 40)
+            [rows] = decode(backend._lm, [drawn], SamplingParams(1.0), eos=eos)
         return [(row.tokens, row.finish) for row in rows]
 
     batch = run(range(8))
@@ -119,6 +113,48 @@ def test_samples_that_end_leave_the_batch_and_disturb_no_other(backend):
     for tokens, finish in batch:
         assert finish == ("stop" if tokens[-1] in eos else "length")
         assert not eos & set(tokens[:-1])
+
+
+def test_requests_that_wait_are_decoded_together_and_come_out_as_alone(backend, monkeypatch):
+    from spct.backends import local
+
+    asked = [ask(4, seed=9), ask(1, text="Another prompt."), ask(3, seed=2, text=TEXT + "And more.")]
+    alone = [texts(backend, request) for request in asked]
+    batches = []
+
+    def noted(model, batch, *rest, **options):
+        batches.append([len(drawn.seeds) for drawn in batch])
+        return decode(model, batch, *rest, **options)
+
+    decode = local.decode
+    monkeypatch.setattr(local, "decode", noted)
+
+    async def together():
+        too_long = ask(text="word " * 1000)
+        gone = asyncio.create_task(backend.generate(ask(2)))
+        waiting = [backend.generate(request) for request in (*asked, too_long)]
+        found = asyncio.gather(*waiting, return_exceptions=True)
+        await asyncio.sleep(0)
+        gone.cancel()
+        return await found
+
+    *found, error = asyncio.run(together())
+    assert [[c.text for c in completions] for completions in found] == alone
+    assert isinstance(error, InputError)  # its own fault; the others are answered
+    assert batches == [[4, 1, 3]]
+
+
+def test_a_batch_has_like_settings_and_so_many_samples(backend):
+    from concurrent.futures import Future
+    from threading import Event
+
+    from spct.backends.local import _Waiting
+
+    hot, cold = ask(10), ask(10, temperature=0.0)  # ten greedy samples are drawn as one
+    asked = [ask(9), hot, cold, ask(7), ask(40), cold]
+    backend._waiting += [_Waiting(request, Future(), Event()) for request in asked]
+    taken = [[asked.index(w.request) for w in backend._take()] for _ in range(5)]
+    assert taken == [[0, 3], [1], [2, 2], [4], []]  # at most 16 samples, or one request alone
 
 
 def test_choose_picks_where_the_running_sum_passes_u():

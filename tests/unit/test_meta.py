@@ -180,6 +180,28 @@ def test_a_local_classifier_gives_the_same_alone_and_in_a_padded_batch(folder):
 
 
 @pytest.mark.engine
+def test_an_opening_that_a_batch_shares_is_read_once_and_changes_nothing(folder, monkeypatch):
+    import torch
+
+    opening = "response begins " * 20  # 40 tokens, and one that begins the text
+    prompts = [opening + end for end in ("right", "wrong scores wrong", "right ends", "wrong", "right")]
+    prompts.insert(2, "response begins right")
+    classifier = LocalClassifier(str(folder), batch_size=5)
+    read = []
+    monkeypatch.setattr(
+        classifier._net, "forward",
+        lambda forward=classifier._net.forward, **options: read.append(options["input_ids"].shape)
+        or forward(**options),
+    )  # fmt: skip
+    together = asyncio.run(classifier.score(prompts))
+    alone = asyncio.run(LocalClassifier(str(folder), batch_size=1).score(prompts))
+    assert together == pytest.approx(alone, abs=1e-5)
+    assert len(set(together)) == 5  # two are alike
+    # sorted, the short one comes last, so that the five others share a batch: their opening is read once
+    assert [tuple(shape) for shape in read] == [(1, 41), (5, 5), (1, 4)]
+
+
+@pytest.mark.engine
 def test_a_local_classifiers_reward_is_the_sigmoid_of_its_logit(folder):
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer

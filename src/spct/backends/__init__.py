@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from spct.backends.base import Backend
+from spct.backends.embedded import NAME
 from spct.errors import ConfigError
 
 KINDS = ("auto", "openai", "local", "vllm", "scripted")
-EMBEDDED = "smollm2"
-# Ours: it rarely keeps the form by itself, and a constrained judgement takes about 140 tokens.
-EMBEDDED_SETTINGS = {"constrain": True, "max_tokens": 256}
 
 
 def open_backend(
@@ -48,7 +46,7 @@ def open_backend(
     if kind == "local":
         from spct.backends.local import LocalBackend
 
-        return LocalBackend(model or EMBEDDED, adapter=adapter)
+        return LocalBackend(model or NAME, adapter=adapter)
     if kind == "vllm":
         from spct.backends.vllm import VLLMBackend
 

@@ -1,4 +1,4 @@
-"""Drawing the samples of one prompt together: one prefill, then one forward pass per step for all.
+"""Drawing the samples of some prompts together: a prefill each, then one forward pass per step for all.
 
 Each sample has its own seed and its own random numbers, so what it draws depends on the prompt and
 its seed, not on its neighbours: drawn alone, later, it comes out the same. One reservation: a matrix
@@ -10,15 +10,16 @@ of perf/local_prefill.py), less so in bfloat16.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from spct.backends.constrained import Grammar
-from spct.backends.shared_prefix import Prompt, new_cache
+from spct.backends.shared_prefix import Prompts, as_option, new_cache
 from spct.types import SamplingParams
 
-_MIN_REUSE = 16  # tokens; below, cropping the earlier prompt's cache is not worth it
+_MIN_REUSE = 16  # tokens; below, copying a part of the earlier prompt's cache is not worth it
 
 
 class Prefill(NamedTuple):
@@ -28,6 +29,24 @@ class Prefill(NamedTuple):
     cache: Any
     logits: Any
     reused: int
+
+
+class Drawn(NamedTuple):
+    """What is to be drawn from one prompt.
+
+    Args:
+        prompt: From `prefill`.
+        seeds: One a sample.
+        limit: New tokens per sample, at most, at least 1.
+        grammar: What the texts are held to, or None; all of a batch or none.
+        stopped: Asked once per step; True gives these samples up.
+    """
+
+    prompt: Prefill
+    seeds: Sequence[int]
+    limit: int
+    grammar: Grammar | None = None
+    stopped: Callable[[], bool] = lambda: False
 
 
 @dataclass(slots=True)
@@ -60,20 +79,18 @@ def prefill(model: Any, tokens: list[int], earlier: Prefill | None = None) -> Pr
     Args:
         model: A causal language model of `transformers`.
         tokens: The prompt, at least one token.
-        earlier: Another prompt, whose cache is cut down and used up; None reads all.
+        earlier: Another prompt, of which a copy is used; None reads all.
     """
     import torch
     from transformers import DynamicCache
 
-    shared = _common(earlier.tokens, tokens) if earlier else 0
-    if earlier and shared >= _MIN_REUSE:
-        cache = earlier.cache
-        if surplus := len(earlier.tokens) - shared:
-            cache.crop(-surplus)
-    else:
-        cache, shared = DynamicCache(config=model.config), 0
+    cache, shared = DynamicCache(config=model.config), 0
+    if earlier and (common := _common(earlier.tokens, tokens)) >= _MIN_REUSE:
+        shared = common
+        for layer, old in zip(cache.layers, earlier.cache.layers, strict=True):
+            layer.update(old.keys[:, :, :shared], old.values[:, :, :shared])
     ids = torch.tensor([tokens[shared:]], device=model.device)
-    output = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    output = model(input_ids=ids, use_cache=True, logits_to_keep=1, **as_option(model, cache))
     return Prefill(tokens, cache, output.logits[:, -1], shared)
 
 
@@ -84,62 +101,53 @@ def _common(one: Sequence[int], other: Sequence[int]) -> int:
 
 
 def decode(
-    model: Any,
-    prompt: Prefill,
-    seeds: Sequence[int],
-    params: SamplingParams,
-    *,
-    eos: frozenset[int],
-    limit: int,
-    grammar: Grammar | None = None,
-    shared: bool = True,
-    stopped: Callable[[], bool] = lambda: False,
-) -> list[Row]:
-    """Draw one sample per seed, all together; a sample that has ended leaves the batch.
+    model: Any, batch: Sequence[Drawn], params: SamplingParams, *, eos: frozenset[int], shared: bool = True
+) -> list[list[Row]]:
+    """Draw one sample per seed of each prompt, all together; a sample that has ended leaves the batch.
 
     Args:
         model: A causal language model of `transformers`, with `shared_prefix.install` where shared.
-        prompt: From `prefill`; without `shared` its cache is used up.
-        seeds: One a sample.
+        batch: What is drawn; without `shared` of one prompt only, whose cache is used up.
         params: Temperature and nucleus; its other fields are decided by the caller.
         eos: Tokens that end a text.
-        limit: New tokens per sample, at most, at least 1.
-        grammar: What the texts are held to, or None.
-        shared: Whether attention reads the prompt's cache in place.
-        stopped: Asked once per step; True gives up.
+        shared: Whether attention reads the prompts' caches in place.
 
     Returns:
-        The samples in the order of their seeds, each with a `finish` unless given up.
+        The samples of each prompt in the order of their seeds, each with a `finish` unless given up.
     """
     import torch
 
-    rows = [Row(random.Random(seed), grammar and grammar.start()) for seed in seeds]
-    cache, options = prompt.cache, {}
+    rows = [[Row(random.Random(seed), d.grammar and d.grammar.start()) for seed in d.seeds] for d in batch]
+    live = [(number, row) for number, found in enumerate(rows) for row in found]
+    logits = torch.cat([d.prompt.logits.expand(len(d.seeds), -1) for d in batch])
+    places = torch.tensor([[len(batch[number].prompt.tokens)] for number, _ in live], device=model.device)
+    cache = new_cache(model) if shared else batch[0].prompt.cache
+    options = as_option(model, cache) | {"use_cache": True}
     if shared:
-        cache, options["prompt"] = new_cache(model), Prompt(prompt.cache)
+        options["prompts"] = Prompts([d.prompt.cache for d in batch], [len(d.seeds) for d in batch])
     else:
-        cache.batch_repeat_interleave(len(rows))
-    live, logits = rows, prompt.logits.expand(len(rows), -1).clone()
-    while not stopped():
-        if grammar:
-            grammar.forbid(logits, [row.matcher for row in live])
-        chosen = choose(logits, params, [row.source for row in live])
-        for row, token in zip(live, chosen.tolist(), strict=True):
-            row.take(token, eos, limit)
-        kept = [i for i, row in enumerate(live) if not row.finish]
+        cache.batch_repeat_interleave(len(live))
+    while True:
+        if batch[0].grammar:
+            batch[0].grammar.forbid(logits, [row.matcher for _, row in live])
+        chosen = choose(logits, params, [row.source for _, row in live])
+        for (number, row), token in zip(live, chosen.tolist(), strict=True):
+            row.take(token, eos, batch[number].limit)
+        stopped = [d.stopped() for d in batch]
+        kept = [i for i, (number, row) in enumerate(live) if not row.finish and not stopped[number]]
         if not kept:
-            break
+            return rows
         if len(kept) < len(live):
             live, index = [live[i] for i in kept], torch.tensor(kept, device=model.device)
-            chosen = chosen[index]
+            chosen, places = chosen[index], places[index]
             cache.batch_select_indices(index)
+            if shared:
+                counts = Counter(number for number, _ in live)
+                options["prompts"].counts = [counts[number] for number in range(len(batch))]
         if shared:
-            position = len(prompt.tokens) + len(live[0].tokens) - 1
-            options["position_ids"] = torch.tensor([[position]], device=model.device)
-        logits = model(input_ids=chosen[:, None], past_key_values=cache, use_cache=True, **options).logits[
-            :, -1
-        ]
-    return rows
+            options["position_ids"] = places
+            places = places + 1
+        logits = model(input_ids=chosen[:, None], **options).logits[:, -1]
 
 
 def choose(logits: Any, params: SamplingParams, sources: Sequence[random.Random]) -> Any:

