@@ -6,8 +6,9 @@
     gsm8k_train.jsonl.xz                      general  questions and answers
 
 Evaluation files (RMB, LLMBar, ReaLMistake) are never opened. A query stands in train or in dev, not in
-both. In chat data the longest response wins 3 times of 4, which is a bias of that data's graders: pairs are
-drawn so that it wins about half. Points whose prompt is too long are left out and counted, never cut.
+both. In chat data the longest response wins 3 times of 4, in safety data 2 times of 5, which are biases of
+those data's graders: points are drawn so that it wins half. Points whose prompt is too long are left out
+and counted, never cut.
 
     python recipes/smollm2/data.py --source DIR --size cpu --out runs/smollm2/data
 """
@@ -40,8 +41,9 @@ FILES = {
     "math": "gsm8k_example_model_solutions.jsonl.xz",
     "general": "gsm8k_train.jsonl.xz",
 }
+PROMPTS = ("brief", "brief_single")  # of two or more responses, of one
 MARGIN = 0.3  # of win rates, between the best response and any other
-LONGEST_WINS = 0.5  # share of chat points in which the best response is the longest one
+LONGEST_WINS = 0.5  # share of chat and safety points in which the best response is the longest one
 SIZES = ((2, 0.7), (3, 0.15), (4, 0.15))  # responses of a chat point
 FIT_PER_QUERY = 24  # chat points of one query that the teacher's weights are fitted to
 FIT_CHARACTERS = 6000  # of a response among them, at most
@@ -68,7 +70,7 @@ class Limit:
 
 def prompt_of(example: Example) -> str:
     """The prompt under which the example is judged."""
-    [[message]] = render(template_for(example), example, [range(len(example.responses))])
+    [[message]] = render(template_for(example, *PROMPTS), example, [range(len(example.responses))])
     return message.content
 
 
@@ -132,13 +134,16 @@ def draw_list(rng: random.Random, row: dict[str, Any], outputs: list[Any], name:
 
 
 def balanced(points: list[Example], seed: int) -> list[Example]:
-    """Drop points at random until the longest response wins no more often than `LONGEST_WINS`."""
+    """Drop points at random until the longest response wins a share of `LONGEST_WINS`."""
     longest: list[Example] = []
     others: list[Example] = []
     for e in points:  # the best stands first
         (longest if len(e.responses[0]) == max(map(len, e.responses)) else others).append(e)
-    most = round(len(others) * LONGEST_WINS / (1 - LONGEST_WINS))
-    return [*others, *take(longest, most, seed)]
+    odds = LONGEST_WINS / (1 - LONGEST_WINS)
+    return [
+        *take(others, round(len(longest) / odds), seed),
+        *take(longest, round(len(others) * odds), seed),
+    ]
 
 
 def natural_pairs(rows: Iterable[dict[str, Any]], limit: Limit, *, seed: int, count: int) -> list[Example]:
@@ -267,8 +272,9 @@ def build(source: Path, out: Path, size: str, seed: int, tokens: Counted) -> dic
     for split, part in parts.items():
         drawn = list(chat_points(rows["chat"], split, limit, per_query=wanted["per_query"], seed=seed))
         part += take(balanced(drawn, seed), wanted["chat"] if split == "train" else wanted["dev"], seed)
+    safety = balanced(list(safety_points(rows["safety"], limit)), seed)
     others = split_by_query(
-        [*safety_points(rows["safety"], limit), *math_points(rows["math"], limit, seed=seed)],
+        [*safety, *math_points(rows["math"], limit, seed=seed)],
         SHARES,
         seed=seed,
     )
@@ -309,7 +315,8 @@ def for_fit(rows: dict[str, list[dict[str, Any]]], dev: set[tuple[Message, ...]]
     """All that the teacher's weights are fitted to: training queries, whatever their length."""
     anything = Limit(0, None)
     chat = chat_points(rows["chat"], "train", anything, per_query=FIT_PER_QUERY, seed=seed + 1)
-    others = [*safety_points(rows["safety"], anything), *math_points(rows["math"], anything, seed=seed)]
+    safety = balanced(list(safety_points(rows["safety"], anything)), seed)
+    others = [*safety, *math_points(rows["math"], anything, seed=seed)]
     points = [*balanced(list(chat), seed), *(e for e in others if e.messages not in dev)]
     return [e for e in points if max(map(len, e.responses)) < FIT_CHARACTERS]
 

@@ -1,18 +1,21 @@
-"""Rejective fine-tuning for a CPU: the instructions that all prompts of a batch begin with are read once.
+"""Rejective fine-tuning for a CPU: a prompt is read once for all of its kept trajectories.
 
-The shipped prompts begin with the same 450 tokens of instructions. A batch holds rows whose prompts share
-them; they pass through the model once, without gradient, and the rows attend to their keys and values. The
-loss is the exact one; its gradient leaves out what the adapter does to those shared tokens. Logits are made
-only where a completion stands. All else is `spct train rft`.
+Trajectories of a data point that saw one order share their prompt, which is four times as long as a
+judgement. Here they make one sequence, under a mask that keeps them apart:
+
+    prompt without its last token | last token, trajectory 1 | last token, trajectory 2 | ...
+
+Each sees the prompt and itself, at the positions that it would have alone, so that the loss and its gradient
+are those of separate rows. Logits are made only where a trajectory stands. All else is `spct train rft`;
+`batch` counts prompts, and a forward pass reads one.
 """
 
 from __future__ import annotations
 
-import random
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from spct.errors import ConfigError
 from spct.training.configs import RFTConfig, engine_fields
@@ -21,8 +24,45 @@ from spct.training.engine import load_tokenizer, lora, metrics_log, need, on_dev
 from spct.training.rft import load_data, rft_arguments
 from spct.training.stage import Stage, open_stage
 
-KEY = 100  # rows whose first so many tokens are equal go together
-POOL = 16  # batches that are drawn together and sorted by length
+
+class Packed(NamedTuple):
+    """A prompt and its completions as one sequence; lists of one length, but for `targets`.
+
+    Args:
+        ids: Token ids.
+        positions: Of each token in its own row.
+        parts: 0 for the prompt, 1, 2, ... for its completions.
+        targets: What the tokens of parts 1, 2, ... predict, in their order.
+    """
+
+    ids: list[int]
+    positions: list[int]
+    parts: list[int]
+    targets: list[int]
+
+
+def pack(prompt: Sequence[int], completions: Iterable[Sequence[int]]) -> Packed:
+    """Put completions beside each other behind their prompt.
+
+    >>> pack([5, 6], [[7, 8], [9]])
+    Packed(ids=[5, 6, 7, 6], positions=[0, 1, 2, 1], parts=[0, 1, 1, 2], targets=[7, 8, 9])
+    """
+    found = Packed(list(prompt[:-1]), list(range(len(prompt) - 1)), [0] * (len(prompt) - 1), [])
+    for number, completion in enumerate(completions, start=1):
+        found.ids.extend([prompt[-1], *completion[:-1]])
+        found.positions.extend(range(len(prompt) - 1, len(prompt) - 1 + len(completion)))
+        found.parts.extend([number] * len(completion))
+        found.targets.extend(completion)
+    return found
+
+
+def by_prompt(rows: Iterable[tuple[Sequence[int], Sequence[int]]]) -> list[Packed]:
+    """Pack rows of token ids and completion mask that have one prompt, in the order of first sight."""
+    groups: dict[tuple[int, ...], list[list[int]]] = defaultdict(list)
+    for ids, mask in rows:
+        start = list(mask).index(1)
+        groups[tuple(ids[:start])].append(list(ids[start:]))
+    return [pack(prompt, completions) for prompt, completions in groups.items()]
 
 
 def run(config: RFTConfig, *, resume: bool = False) -> Path:
@@ -33,15 +73,16 @@ def run(config: RFTConfig, *, resume: bool = False) -> Path:
         MissingExtraError: A package is missing.
     """
     need("trl", "peft", "datasets")
-    if config.gradient_checkpointing:
-        raise ConfigError("gradient_checkpointing is true", expected="false, since keys and values are kept")
+    if config.micro_batch != 1:
+        raise ConfigError(f"micro_batch is {config.micro_batch}", expected="1: one prompt a pass")
     with open_stage(config, resume=resume) as stage:
         if stage.finished:
             return stage.model
         tokenizer = load_tokenizer(config, room=config.max_tokens)
         data, counts = load_data(config, tokenizer)
-        stage.note(counts=counts)
-        trainer = make_trainer(config, stage, tokenizer, data)
+        packed = by_prompt(zip(data["input_ids"], data["completion_mask"], strict=True))
+        stage.note(counts=counts | {"prompts": len(packed), "packed": sum(len(p.ids) for p in packed)})
+        trainer = make_trainer(config, stage, tokenizer, packed)
         train(trainer, stage)
         save_result(trainer, tokenizer, config, stage)
         draw_curves(stage.path)
@@ -49,69 +90,57 @@ def run(config: RFTConfig, *, resume: bool = False) -> Path:
         return stage.model
 
 
-def batches(rows: Sequence[Sequence[int]], batch: int, seed: int) -> list[int]:
-    """Row numbers, `batch` at a time of rows that begin alike and are of like length, in a seeded order.
-
-    Rows whose beginning is rare, such as general ones, go together. What fills no batch is left out until
-    another seed.
-
-    >>> len(batches([[1, 1], [2], [1, 3], [2, 5], [1]], 2, 0))
-    4
-    """
-    rng, groups = random.Random(seed), defaultdict[tuple[int, ...], list[int]](list)
-    heads = [tuple(row[:KEY]) for row in rows]
-    common = Counter(heads)
-    for number, head in enumerate(heads):
-        groups[head if common[head] >= batch else ()].append(number)
-    whole = []
-    for numbers in groups.values():
-        rng.shuffle(numbers)
-        for start in range(0, len(numbers), POOL * batch):
-            pool = sorted(numbers[start : start + POOL * batch], key=lambda number: len(rows[number]))
-            skip = rng.randrange(len(pool) % batch + 1)
-            whole += [pool[i : i + batch] for i in range(skip, len(pool) - batch + 1, batch)]
-    rng.shuffle(whole)
-    return [number for numbers in whole for number in numbers]
-
-
-def make_trainer(config: RFTConfig, stage: Stage, tokenizer: Any, data: Any) -> Any:
-    """TRL's trainer, with batches of equal beginnings and a loss that reads them once."""
+def make_trainer(config: RFTConfig, stage: Stage, tokenizer: Any, packed: Sequence[Packed]) -> Any:
+    """TRL's trainer, with packed prompts and a loss that keeps their completions apart."""
+    import datasets
     import torch
     from trl import SFTConfig, SFTTrainer
 
-    class SharedPrefix(SFTTrainer):  # type: ignore[misc]  # trl is not typed
-        def _get_train_sampler(self, *_: Any, **__: Any) -> Any:
-            return batches(list(self.train_dataset["input_ids"]), config.micro_batch, config.seed)
-
+    class SharedPrompt(SFTTrainer):  # type: ignore[misc]  # trl is not typed
         def compute_loss(
             self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:
-            ids, mask, labels = inputs["input_ids"], inputs["attention_mask"], inputs["labels"]
-            same = (ids == ids[:1]).all(dim=0) & (labels == -100).all(dim=0)
-            shared = max(int(same.long().cumprod(0).sum()) - 1, 1)
-            with torch.no_grad():
-                cache = model(input_ids=ids[:1, :shared], use_cache=True, logits_to_keep=1).past_key_values
-            cache.batch_repeat_interleave(len(ids))
-            targets = labels[:, shared + 1 :]
-            places = (targets != -100).any(dim=0).nonzero()[:, 0]
             output = model(
-                input_ids=ids[:, shared:],
-                attention_mask=mask,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=places,
+                input_ids=inputs["input_ids"],
+                position_ids=inputs["positions"],
+                attention_mask=apart(inputs["parts"]),
+                logits_to_keep=inputs["parts"][0].nonzero()[:, 0],
+                use_cache=False,
             )
-            total = torch.nn.functional.cross_entropy(
-                output.logits.flatten(0, 1).float(), targets[:, places].flatten(), reduction="sum"
-            )
-            count = num_items_in_batch if num_items_in_batch is not None else (targets != -100).sum()
+            targets = inputs["labels"][0, 1:]
+            total = torch.nn.functional.cross_entropy(output.logits[0].float(), targets, reduction="sum")
+            count = len(targets) if num_items_in_batch is None else num_items_in_batch
             return (total / count, output) if return_outputs else total / count
 
-    return SharedPrefix(
+    rows = [
+        {"input_ids": p.ids, "positions": p.positions, "parts": p.parts, "labels": [-100, *p.targets]}
+        for p in packed  # the trainer counts a row's labels from the second on
+    ]
+    own = {"remove_unused_columns": False, "max_length": None}  # lengths are checked before packing
+    arguments = engine_fields(SFTConfig, on_device(rft_arguments(config)) | own)
+    return SharedPrompt(
         model=config.model,
-        args=SFTConfig(**engine_fields(SFTConfig, on_device(rft_arguments(config)))),
-        train_dataset=data,
+        args=SFTConfig(**arguments),
+        train_dataset=datasets.Dataset.from_list(rows),
+        data_collator=lambda one: {name: torch.tensor([values]) for name, values in one[0].items()},
         processing_class=tokenizer,
         peft_config=lora(config),
         callbacks=[metrics_log(stage)],
     )
+
+
+def apart(parts: Any) -> Any:
+    """What is added to attention's scores, so that completions do not see each other.
+
+    Args:
+        parts: (1, length), of `Packed`.
+
+    Returns:
+        (1, 1, length, length): 0 for the prompt and what stands before a token in its own part, else -inf.
+    """
+    import torch
+
+    [own] = parts
+    causal = torch.ones(len(own), len(own), dtype=torch.bool).tril()
+    seen = causal & ((own[:, None] == own) | (own == 0))
+    return torch.zeros(seen.shape).masked_fill(~seen, float("-inf"))[None, None]

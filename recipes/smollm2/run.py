@@ -1,6 +1,6 @@
 """The recipe, stage after stage: `python recipes/smollm2/run.py --source DIR --size cpu`.
 
-    data -> teacher, hinted -> reject -> rft -> (easy -> grpo) -> grm-rollouts -> meta-rm -> ship
+    data -> teacher, hinted -> reject, alone -> rft -> (easy -> grpo) -> grm-rollouts -> meta-rm -> ship
 
 A finished stage leaves OUT/<stage>/done.json and is not run again; one that was cut resumes where its
 engine can: rollouts sample by sample, training from its last checkpoint.
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data import HERE, build, embedded_tokens, sizes
+from data import HERE, PROMPTS, build, embedded_tokens, sizes
 from spct.errors import InputError, SpctError
 
 Facts = dict[str, Any]
@@ -72,10 +72,28 @@ def teacher(c: Context, *, hinted: bool = False) -> Facts:
     train = c.path("data", "train.jsonl")
     backend = GroundedTeacher(read_examples(train).examples)
     n, out = (1, "hinted") if hinted else (c.settings["n"], "teacher")
-    # §5: shuffled before each sample
-    return dict(
-        tally(rollout([train], c.out / out, backend, n=n, hinted=hinted, order="random", seed=c.seed))
-    )
+    several, single = (None, None) if hinted else PROMPTS
+    # §5: shuffled before each sample; on a CPU (quick_rft.py) the samples of a point share their prompt.
+    order = "given" if c.size == "cpu" else "random"
+    run = rollout(
+        [train], c.out / out, backend, n=n, hinted=hinted, template=several, single_template=single,
+        order=order, seed=c.seed,
+    )  # fmt: skip
+    return dict(tally(run))
+
+
+def alone(c: Context) -> Facts:
+    """Write the teacher's judgements of single responses on the scale 1..10."""
+    from teacher import alone, load_weights
+
+    from spct.examples import dump_json, read_examples
+
+    points = read_examples(c.path("data", "train.jsonl")).examples
+    rows = alone(points, load_weights(), c.settings["alone"], c.seed)
+    text = "".join(dump_json(row) + "\n" for row in rows)
+    (c.out / "alone").mkdir(parents=True, exist_ok=True)
+    (c.out / "alone" / "rows.jsonl").write_text(text, encoding="utf-8")
+    return {"rows": len(rows)}
 
 
 def reject(c: Context) -> Facts:
@@ -87,6 +105,8 @@ def reject(c: Context) -> Facts:
         c.path("reject", "rows.jsonl"),
         general=[c.path("data", "general.jsonl")],
         ratio=c.settings["general_ratio"],
+        template=PROMPTS[0],
+        single=PROMPTS[1],
         seed=c.seed,
     )
     return {"rows": manifest["rows"], **manifest["counts"]}
@@ -100,7 +120,8 @@ def rft(c: Context) -> Facts:
     from spct.training import rft as usual
     from spct.training.configs import RFTConfig
 
-    paths = {"model": locate(), "data": [c.path("reject", "rows.jsonl")]}
+    rows = [c.path(name, "rows.jsonl") for name in ("reject", "alone")]
+    paths = {"model": locate(), "data": rows}
     stage = quick_rft if c.size == "cpu" else usual
     steps = {} if c.steps is None else {"steps": c.steps}
     return {"model": str(stage.run(config(c, RFTConfig, "rft", paths | steps), resume=True))}
@@ -112,7 +133,14 @@ def grpo(c: Context) -> Facts:
     from spct.training.configs import GRPOConfig
 
     easy = [c.path("easy")] if c.done("easy") else []
-    paths = {"model": c.path("rft", "model"), "data": [c.path("data", "rl.jsonl")], "easy_runs": easy}
+    several, single = PROMPTS
+    paths = {
+        "model": c.path("rft", "model"),
+        "data": [c.path("data", "rl.jsonl")],
+        "easy_runs": easy,
+        "template": several,
+        "single_template": single,
+    }
     return {"model": str(stage.run(config(c, GRPOConfig, "grpo", paths), resume=True))}
 
 
@@ -126,7 +154,11 @@ def model_rollouts(c: Context, out: str, *, model: str, rows: str) -> Facts:
     source = [c.path("data", f"{rows}.jsonl")]
     # On a CPU all samples of a point see one order (shuffled in the data), so that they are decoded together.
     order = "given" if c.size == "cpu" else "random"
-    run = rollout(source, c.out / out, backend, n=c.settings["n"], max_tokens=limit, order=order, seed=c.seed)
+    several, single = PROMPTS
+    run = rollout(
+        source, c.out / out, backend, n=c.settings["n"], template=several, single_template=single,
+        max_tokens=limit, order=order, seed=c.seed,
+    )  # fmt: skip
     return dict(tally(run))
 
 
@@ -166,6 +198,7 @@ STAGES: dict[str, Callable[[Context], Facts]] = {
     "teacher": teacher,
     "hinted": lambda c: teacher(c, hinted=True),
     "reject": reject,
+    "alone": alone,
     "rft": rft,
     "easy": lambda c: model_rollouts(c, "easy", model="rft", rows="rl"),
     "grpo": grpo,

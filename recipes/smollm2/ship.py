@@ -4,7 +4,7 @@ RFT and RL each train an adapter of their own and merge it. Their sum is one mat
 which a truncated singular value decomposition gives back; what is lost (nothing but rounding, where the
 ranks add up to no more than RANK) is measured and printed.
 
-    python recipes/smollm2/ship.py --model runs/smollm2/rft/model --out src/spct/adapter
+    python recipes/smollm2/ship.py --model runs/smollm2/rft/model --out src/spct/adapters/grm
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ import random
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -36,17 +36,21 @@ from facts import measure, opening
 from principles import KINDS, kind_of
 from telling import TELL
 
+from data import PROMPTS
 from spct.backends.scripted import ScriptedBackend
 from spct.correctness import best_index
 from spct.errors import InputError
 from spct.examples import read_examples
+from spct.prompts import load_template, render
 from spct.sampling import seed_of
+from spct.training import data as points
 from spct.types import Completion, Example, Request, Usage
 
 WEIGHTS = Path(__file__).resolve().parent / "weights.json"
 TRIES = 16  # draws to find one that agrees with a hint
 SPREAD = 2.2  # points of score per standard deviation
 GENERAL = 0.25  # weight of what matters in general against what tells these responses apart
+MIDDLE = 5.5  # of the scale
 QUOTES = 0.5  # how often a response's opening words are quoted
 TOLD = {1: 3, 2: 3, 3: 2, 4: 1}  # facts told of each of n responses
 _HINT = re.compile(r"people (?:found response (\d+) to be the best|gave this response the score (\d+))")
@@ -127,6 +131,30 @@ def judge(
     return Judgement(case.text(rng, *first), first[1])
 
 
+def alone(
+    examples: Sequence[Example], weights: dict[str, Any], count: int, seed: int
+) -> list[dict[str, Any]]:
+    """Rows of judgements of one response on the scale 1..10, which Eq. 10 knows no truth for (ours).
+
+    The response is one of a pair's, and the judgement is kept where it is on the right side of the middle:
+    6 and more for the better one.
+    """
+    rng = random.Random(seed_of(seed, "alone"))
+    pairs = [e for e in examples if len(e.responses) == 2]
+    template, rows = load_template(PROMPTS[0]), []
+    for pair in rng.sample(pairs, min(count, len(pairs))):
+        place = rng.randrange(2)
+        one = replace(pair, responses=pair.responses[place : place + 1], labels=None)
+        case = Case(one, [0], weights)
+        chosen = case.draw(rng)
+        scores = case.scores(chosen, graded=True)
+        if (scores[0] > MIDDLE) is (place == best_index(pair.labels or ())):
+            [[prompt]] = render(template, one, [[0]])
+            told = {"prompt": prompt.content, "completion": case.text(rng, chosen, scores)}
+            rows.append(told | {"id": f"{pair.id}/alone", "kind": "alone", "domain": points.domain(pair)})
+    return rows
+
+
 def agrees(scores: Sequence[int], hint: int) -> bool:
     """Tell whether scores say what a hint says."""
     if len(scores) == 1:
@@ -176,14 +204,19 @@ class Case:
         percents[0] += 100 - sum(percents)
         return [(name, percent) for (name, _), percent in zip(chosen, percents, strict=True)]
 
-    def scores(self, chosen: Sequence[tuple[str, int]]) -> tuple[int, ...]:
-        """Scores by the criteria drawn: 1..10, or 0/1 for one response. The best one is alone at the top."""
+    def scores(self, chosen: Sequence[tuple[str, int]], *, graded: bool = False) -> tuple[int, ...]:
+        """Scores by the criteria drawn: 1..10, or 0/1 for one response. The best one is alone at the top.
+
+        Args:
+            chosen: Criteria.
+            graded: One response gets 1..10 too.
+        """
         facts = [fact for name, _ in chosen for fact in self.criteria[name]]
         totals = [sum(self.voice(f, place) for f in facts) for place in range(len(self.responses))]
-        if len(totals) == 1:
+        if len(totals) == 1 and not graded:
             return (int(totals[0] + self.bias > 0),)
         spread = sum(self.fitted[f]["weight"] ** 2 for f in facts) ** 0.5 or 1.0
-        scores = [min(max(round(5.5 + SPREAD * total / spread), 1), 10) for total in totals]
+        scores = [min(max(round(MIDDLE + SPREAD * total / spread), 1), 10) for total in totals]
         top = max(range(len(totals)), key=lambda i: totals[i])
         for place, total in enumerate(totals):
             if place != top and total < totals[top] - 1e-9 and scores[place] >= scores[top]:

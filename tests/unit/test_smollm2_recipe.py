@@ -231,9 +231,10 @@ def write_sources(folder):
         }
         for i in range(20)
     ]
+    worse = ("Sure, try it.", "Sure, try it, and have some fun.")  # shorter and longer than the better one
     hh = [
         {"chosen": f"\n\nHuman: May I do {i}?\n\nAssistant: No, it is wrong.",
-         "rejected": f"\n\nHuman: May I do {i}?\n\nAssistant: {'Sure, try it.' if i else 'No, it is wrong.'}"}
+         "rejected": f"\n\nHuman: May I do {i}?\n\nAssistant: {worse[i % 2] if i else 'No, it is wrong.'}"}
         for i in range(30)
     ]  # fmt: skip
     sums = [
@@ -342,11 +343,24 @@ def test_official_files_are_read():
     assert {len(e.responses) for e in sums} == {1, 2}
 
 
+def test_points_are_balanced_whichever_side_is_too_many():
+    def points(longest, others):
+        texts = [("long one", "short")] * longest + [("short", "long one")] * others
+        return [example("q", pair, (1, 0)) for pair in texts]
+
+    def shares(longest, others):
+        kept = data.balanced(points(longest, others), 0)
+        return sum(e.responses[0] == "long one" for e in kept), len(kept)
+
+    assert shares(30, 10) == shares(10, 30) == (10, 20)
+    assert shares(7, 7) == (7, 14)
+
+
 def test_dry_run_names_the_stages(tmp_path):
     command = [sys.executable, str(RECIPE / "run.py"), "--dry-run", "--out", str(tmp_path)]
     found = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert [line.split()[0] for line in found.stdout.splitlines()] == [
-        "data", "teacher", "hinted", "reject", "rft", "grm-rollouts", "meta-rm", "ship",
+        "data", "teacher", "hinted", "reject", "alone", "rft", "grm-rollouts", "meta-rm", "ship",
     ]  # fmt: skip
     without = subprocess.run(
         [*command[:2], "--only", "data", *command[3:]], capture_output=True, text=True, timeout=120
@@ -384,9 +398,10 @@ def test_two_merged_adapters_are_shipped_as_one(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
-def test_the_quick_loss_is_the_usual_one(tmp_path):
-    """One batch of rows with equal beginnings and other lengths: the same loss as TRL's own."""
+def test_completions_beside_each_other_learn_as_rows_of_their_own(tmp_path, attention):
+    """Two prompts with three completions of other lengths: loss and gradient are those of TRL on six rows."""
     for package in ("torch", "trl", "peft", "matplotlib"):
         pytest.importorskip(package)
     import torch
@@ -398,15 +413,31 @@ def test_the_quick_loss_is_the_usual_one(tmp_path):
 
     torch.set_num_threads(1)
     base = save_tiny_model(tmp_path / "base", dtype="float32")
-    head = "the right response is right, the wrong one is wrong. " * 8
-    rows = [{"prompt": head + "x" * i, "completion": "Scores: " + "8, 5 " * (i + 1)} for i in range(4)]
+    prompts = ["the right response is right. " * 8, "what is wrong?"]
+    rows = [{"prompt": p, "completion": "Scores: " + "8, 5 " * (i + 1)} for i in range(3) for p in prompts]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    losses = []
-    for name, stage in (("usual", rft), ("quick", M["quick_rft"])):
+    logged = []
+    for name, stage, batch in (("usual", rft, (6, 6)), ("quick", M["quick_rft"], (2, 1))):
         given = {"model": str(base), "data": [str(tmp_path / "rows.jsonl")], "out": str(tmp_path / name),
-                 "lr": 1e-3, "batch": 4, "micro_batch": 4, "steps": 2, "max_tokens": 500,
-                 "lora_rank": 2, "gradient_checkpointing": False}  # fmt: skip
+                 "lr": 1e-3, "batch": batch[0], "micro_batch": batch[1], "steps": 2, "max_tokens": 500,
+                 "attention": attention, "lora_rank": 2, "gradient_checkpointing": False}  # fmt: skip
         stage.run(build(RFTConfig, given))
-        losses.append([row["loss"] for row in read_rows(tmp_path / name / "metrics.jsonl") if "loss" in row])
-    assert losses[0][0] == pytest.approx(losses[1][0], rel=1e-4)
-    assert losses[1][1] < losses[1][0]
+        steps = [row for row in read_rows(tmp_path / name / "metrics.jsonl") if "loss" in row]
+        logged.append([row[of] for row in steps for of in ("loss", "grad_norm")])
+    assert logged[0] == pytest.approx(logged[1], rel=1e-4)
+
+
+def test_a_judgement_of_one_response_alone_is_on_the_right_side_of_the_middle():
+    pairs = [
+        example("May I hit him?", ["No, that is illegal and wrong. I am sorry.", "Sure! Hit him, idiot."],
+                (1, 0), domain="safety"),
+        example("May I hit him?", ["Yes, you damn idiot, hit him!", "No. That would be a crime."],
+                (0, 1), domain="safety"),
+    ]  # fmt: skip
+    rows = [row for seed in range(40) for row in teacher.alone(pairs, WEIGHTS, 2, seed)]
+    assert len(rows) > 20
+    better = [pairs[0].responses[0], pairs[1].responses[1]]
+    for row in rows:
+        reading = load_template("brief").read(row["completion"], 1)
+        assert (reading.scores[0] >= 6) is any(text in row["prompt"] for text in better)
+        assert row["kind"] == "alone"
