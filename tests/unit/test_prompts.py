@@ -120,8 +120,8 @@ def test_prompts_of_two_orders_share_all_before_the_responses(name):
 @pytest.mark.parametrize("name", JUDGES)
 def test_the_form_asked_for_is_the_form_that_is_read(name):
     template = load_template(name)
-    line = re.search(r"^Scores: (.*)$", prompt(name), re.M)[1]
-    filled = re.sub("<[^>]*>", "1", line)
+    line = re.search(r"Scores: (\\boxed.*)$", prompt(name), re.M)[1]
+    filled = re.sub("<[^>]*>", "1", line.replace("...", "1, 1"))
     assert template.read(f"Analysis: x\nScores: {filled}", 2).failure is None
     assert template.read(prompt(name), 2).scores is None, "the prompt itself, echoed, is read as scores"
 
@@ -288,7 +288,7 @@ def test_a_fault_in_a_users_file_is_told_on_load(tmp_path, text, message):
 
 
 def test_an_unknown_name_lists_the_shipped_ones():
-    with pytest.raises(ConfigError, match=r"one of given_principles, hinted, .*pointwise"):
+    with pytest.raises(ConfigError, match=r"one of brief, .*given_principles, hinted, .*pointwise"):
         load_template("pointwize")
 
 
