@@ -27,8 +27,9 @@ help:  ## list the targets
 	@touch $@
 
 demo: .venv/.demo  ## judge a few responses with the embedded model, on this machine
-	@$(BIN)/spct score examples/demo.jsonl --out runs/demo -k 3 --max-tokens 160
+	@$(BIN)/spct score examples/demo.jsonl --out runs/demo -k 8
 	@$(BIN)/spct show runs/demo tides
+	@$(BIN)/spct show runs/demo --html runs/demo/page.html
 
 setup: .venv/.dev  ## install everything for development
 
@@ -51,7 +52,7 @@ test: .venv/.dev browser  ## all but the slow tests, < 10 minutes on two cores
 	@echo "installing verl into .venv-verl ..."
 	@$(PYTHON) -m venv .venv-verl
 	@.venv-verl/bin/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	@.venv-verl/bin/pip install --quiet -c constraints.txt -e '.[serve,ray]' torch 'tensordict<=0.10' \
+	@.venv-verl/bin/pip install --quiet -e '.[serve,ray]' "$$(grep '^torch==' constraints.txt)" 'tensordict<=0.10' \
 	  'transformers>=5.5.3,<5.11,!=5.6.0' hydra-core datasets pandas pyarrow torchdata codetiming 'ray[default]' \
 	  pillow pytest hypothesis httpx2
 	@.venv-verl/bin/pip install --quiet --no-deps verl==0.9.1

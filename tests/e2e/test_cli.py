@@ -62,10 +62,10 @@ def test_score_show_revote(spct, server, tmp_path):
     engine = ["--base-url", server, "--model", MODEL]
     code, out, _ = spct("score", EXAMPLES / "demo.jsonl", "--out", run, "-k", 6, *engine)
     assert code == 0
-    assert "3 examples, 18 samples, parsed 18/18" in out
+    assert "7 examples, 42 samples, parsed 42/42" in out
     verdicts = [json.loads(line) for line in (run / "verdicts.jsonl").read_text().splitlines()]
-    assert [v["example_id"] for v in verdicts] == ["tides", "discount", "refund"]
-    assert [len(v["rewards"]) for v in verdicts] == [3, 2, 2]
+    assert [v["example_id"] for v in verdicts][:3] == ["tides", "refund", "packing"]
+    assert [len(v["rewards"]) for v in verdicts] == [2, 2, 4, 2, 2, 2, 1]
 
     code, out, _ = spct("revote", run, "-k", 1, "-k", 6)
     assert code == 0
@@ -85,8 +85,8 @@ def test_json_has_verdicts_on_stdout_and_nothing_else(spct, server):
         "score", EXAMPLES / "demo.jsonl", "--base-url", server, "--model", MODEL, "-k", 2, "--json"
     )
     assert code == 0
-    assert [json.loads(line)["k"] for line in out.splitlines()] == [2] * 3
-    assert "parsed 6/6" in err
+    assert [json.loads(line)["k"] for line in out.splitlines()] == [2] * 7
+    assert "parsed 14/14" in err
 
 
 def test_a_second_run_draws_only_what_is_missing_and_k_may_grow(spct, tmp_path):
