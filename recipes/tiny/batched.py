@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from spct.backends.decoding import Row, choose
-from spct.backends.shared_prefix import new_cache
+from spct.backends.shared_prefix import as_option, new_cache
 from spct.errors import InputError
 from spct.types import Completion, Request, Usage
 
@@ -165,9 +165,9 @@ class BatchedBackend:
             input_ids=ids,
             attention_mask=mask,
             position_ids=positions,
-            past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
+            **as_option(self._lm, cache),
         )
         return output.logits[:, -1]
 

@@ -24,17 +24,18 @@ from spct.types import Example
 
 PROMPTS = Path(__file__).parent / "prompts"
 GENERAL_SHARE = 0.3
-HINTED_SHARE = 0.12
+PLAIN_SHARE = 0.2  # of the judgements: without criteria, for the ablation
+HINTED_SHARE = 0.12  # of the others
 
 
-def cold_rows(seed: int, *, first: int, size: int, principles: bool = True) -> Iterator[dict[str, Any]]:
+def cold_rows(seed: int, *, first: int, size: int) -> Iterator[dict[str, Any]]:
     """Yield `first` rows of general text, then `size` rows of the mix.
 
     Args:
         seed: Equal seeds give equal rows.
         first: Rows of general text before the teacher's.
-        size: Rows after that: `GENERAL_SHARE` general, the rest judgements, some of them hinted.
-        principles: False leaves the criteria and the hints out (the ablation).
+        size: Rows after that: `GENERAL_SHARE` general, the rest judgements, some of them hinted, some
+            without criteria under the `plain` prompts.
     """
     rng = random.Random(f"cold:{seed}")
     for _ in range(first):
@@ -45,6 +46,7 @@ def cold_rows(seed: int, *, first: int, size: int, principles: bool = True) -> I
             continue
         order = list(range(len(row["responses"])))
         rng.shuffle(order)
+        principles = rng.random() >= PLAIN_SHARE
         hinted = principles and rng.random() < HINTED_SHARE
         name = prompt_name(len(order), principles=principles, hinted=hinted)
         example = Example.of(row["messages"], row["responses"], id=row["id"], labels=row["labels"])
@@ -75,10 +77,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--general", type=int, default=34000, help="rows of general text alone, first")
     parser.add_argument("--size", type=int, default=40000, help="rows of the mix")
-    parser.add_argument("--no-principles", action="store_true")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    rows = cold_rows(args.seed, first=args.general, size=args.size, principles=not args.no_principles)
+    rows = cold_rows(args.seed, first=args.general, size=args.size)
     with args.out.open("w", encoding="utf-8") as out:
         out.writelines(json.dumps(row) + "\n" for row in rows)
 

@@ -14,11 +14,15 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from cold_rows import cold_rows
+from cold_rows import as_row, cold_rows
 from pydantic import Field
+from teacher import look_up
 from tokenizer import save_untrained
+from world import SIZES, draw_query
 
 from spct.configs import Config
+
+CHECK = 100  # steps from one look at the model's reading to the next
 
 
 class ColdConfig(Config):
@@ -26,14 +30,16 @@ class ColdConfig(Config):
 
     general_steps: int = Field(ge=0)
     """Steps on general text alone, first."""
-    mixed_steps: int = Field(ge=1)
-    """Steps on the teacher's judgements and general text."""
+    mixed_steps: int = Field(ge=0)
+    """At most so many on the teacher's judgements and general text at the full rate: until it reads."""
+    read: float = Field(ge=0, le=1)
+    """It reads where it gets this share of look-ups in held-out lists right."""
+    fall_steps: int = Field(ge=1)
+    """Steps on the same text while the rate falls to `floor` of its height."""
     batch_tokens: int = Field(ge=256)
     """Tokens of a batch, padding included."""
     lr: float = Field(gt=0)
     warmup_steps: int = Field(ge=0)
-    decay: float = Field(gt=0, le=1)
-    """The rate falls over this last share of the steps, to `floor` of its height."""
     floor: float = Field(ge=0, le=1)
     prompt_weight: float = Field(ge=0)
     """Weight of a prompt's tokens in the loss; a completion's is 1."""
@@ -43,14 +49,13 @@ class ColdConfig(Config):
     """So many pools are read again and again; 0 never repeats one."""
 
 
-def train(config: ColdConfig, out: Path, seed: int, *, principles: bool = True) -> None:
-    """Train from nothing and write OUT/model and OUT/metrics.jsonl.
+def train(config: ColdConfig, out: Path, seed: int) -> dict[str, Any]:
+    """Train from nothing; write OUT/model and OUT/metrics.jsonl; return steps and the share read.
 
     Args:
         config: Settings.
         out: Folder of the stage.
         seed: Of the weights and the text.
-        principles: False trains the judge of the ablation, who writes no criteria.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -59,38 +64,53 @@ def train(config: ColdConfig, out: Path, seed: int, *, principles: bool = True) 
     model = AutoModelForCausalLM.from_pretrained(out / "untrained", dtype="float32")
     tokenizer = AutoTokenizer.from_pretrained(out / "untrained")
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, betas=(0.9, 0.98), weight_decay=0.01)
-    steps = config.general_steps + config.mixed_steps
-    started = time.perf_counter()
+    lists = _padded(_sequences(tokenizer, list(_look_ups())))
+    latest = config.general_steps + config.mixed_steps
+    fall, read, started = latest, 0.0, time.perf_counter()
     with (out / "metrics.jsonl").open("w", encoding="utf-8") as log:
-        for step, batch in enumerate(_batches(config, tokenizer, seed, principles=principles)):
+        for step, batch in enumerate(_batches(config, tokenizer, seed)):
+            if step % CHECK == 0 and config.general_steps < step <= fall:
+                read = share_right(model, lists)
+                fall = step if read >= config.read else latest
+            if step == fall + config.fall_steps:
+                break
             for group in optimizer.param_groups:
-                group["lr"] = config.lr * rate(step, steps, config)
+                group["lr"] = config.lr * rate(step, fall, config)
             loss = weighted_loss(model, batch, config.prompt_weight)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
-            if (step + 1) % 20 == 0 or step + 1 == steps:
+            if (step + 1) % 20 == 0:
                 seconds = round(time.perf_counter() - started, 1)
-                print(
-                    json.dumps({"step": step + 1, "loss": loss.item(), "seconds": seconds}),
-                    file=log,
-                    flush=True,
-                )
+                noted = {"step": step + 1, "loss": loss.item(), "read": read, "seconds": seconds}
+                print(json.dumps(noted), file=log, flush=True)
     model.save_pretrained(out / "model")
     tokenizer.save_pretrained(out / "model")
+    return {"steps": fall + config.fall_steps, "read": share_right(model, lists)}
 
 
-def rate(step: int, steps: int, config: ColdConfig) -> float:
-    """Share of the learning rate: a linear warm-up, a plateau, a linear fall.
+def rate(step: int, fall: int, config: ColdConfig) -> float:
+    """Share of the learning rate: a linear warm-up, a plateau, a linear fall from step `fall` on.
 
-    >>> settings = ColdConfig(general_steps=0, mixed_steps=1, batch_tokens=256, lr=1, warmup_steps=10,
-    ...                       decay=0.5, floor=0.1, prompt_weight=0)
-    >>> [rate(step, 100, settings) for step in (0, 9, 50, 75, 99)]
+    >>> settings = ColdConfig(general_steps=0, mixed_steps=50, read=1, fall_steps=50, batch_tokens=256,
+    ...                       lr=1, warmup_steps=10, floor=0.1, prompt_weight=0)
+    >>> [rate(step, 50, settings) for step in (0, 9, 50, 75, 99)]
     [0.1, 1.0, 1.0, 0.5, 0.1]
     """
-    left = (steps - step) / (config.decay * steps)
+    left = 1 - (step - fall) / config.fall_steps
     return min(1.0, (step + 1) / max(1, config.warmup_steps)) * max(config.floor, min(1.0, left))
+
+
+def share_right(model: Any, batch: tuple[Any, Any]) -> float:
+    """Share of rows whose completion the model would write word for word, greedily."""
+    import torch
+
+    ids, parts = batch
+    with torch.inference_mode():
+        written = model(input_ids=ids[:, :-1], use_cache=False).logits.argmax(-1)
+    wrong = (written != ids[:, 1:]) & (parts[:, 1:] == 2)
+    return float(1 - wrong.any(1).float().mean())
 
 
 def weighted_loss(model: Any, batch: tuple[Any, Any], prompt_weight: float) -> Any:
@@ -111,33 +131,40 @@ def weighted_loss(model: Any, batch: tuple[Any, Any], prompt_weight: float) -> A
     return (losses * weights).sum() / weights.sum()
 
 
-def _batches(config: ColdConfig, tokenizer: Any, seed: int, *, principles: bool) -> Iterator[tuple[Any, Any]]:
-    """As many batches of general text as asked for, then of the mix."""
-    phases = ((config.general_steps, True), (config.mixed_steps, False))
-    for steps, general in phases:
-        made = _phase(config, tokenizer, seed, general=general, principles=principles)
-        yield from (next(made) for _ in range(steps))
+def _look_ups() -> Iterator[dict[str, Any]]:
+    """Look-ups in lists of three, of combinations of requirements that training never sees."""
+    rng = random.Random("look-ups")
+    for _ in range(200):
+        yield as_row(*look_up(rng, draw_query(rng, rng.choice(SIZES), test=True), 3))
 
 
-def _phase(
-    config: ColdConfig, tokenizer: Any, seed: int, *, general: bool, principles: bool
-) -> Iterator[Any]:
+def _batches(config: ColdConfig, tokenizer: Any, seed: int) -> Iterator[tuple[Any, Any]]:
+    """As many batches of general text as asked for, then of the mix, without an end."""
+    general = _phase(config, tokenizer, seed, general=True)
+    yield from (next(general) for _ in range(config.general_steps))
+    yield from _phase(config, tokenizer, seed, general=False)
+
+
+def _phase(config: ColdConfig, tokenizer: Any, seed: int, *, general: bool) -> Iterator[Any]:
     rng = random.Random(f"batches:{seed}:{general}")
     for number in count():
         size = {"first": config.pool, "size": 0} if general else {"first": 0, "size": config.pool}
         text_seed = seed * 1000 + (number % config.pools if config.pools else number)
-        rows = list(cold_rows(text_seed, principles=principles, **size))
-        prompts = [
-            tokenizer.apply_chat_template(r["prompt"], tokenize=False, add_generation_prompt=True)
-            for r in rows
-        ]
-        wholes = [f"{p}{r['completion'][0]['content']}<end>" for p, r in zip(prompts, rows, strict=True)]
-        lengths = [len(ids) for ids in tokenizer(prompts)["input_ids"]]
-        sequences = list(zip(tokenizer(wholes)["input_ids"], lengths, strict=True))
+        sequences = _sequences(tokenizer, list(cold_rows(text_seed, **size)))
         groups = by_tokens([len(ids) for ids, _ in sequences], config.batch_tokens)
         rng.shuffle(groups)
         for group in groups:
             yield _padded([sequences[i] for i in group])
+
+
+def _sequences(tokenizer: Any, rows: list[dict[str, Any]]) -> list[tuple[list[int], int]]:
+    """Token ids of each row, and how many of them are the prompt's."""
+    prompts = [
+        tokenizer.apply_chat_template(r["prompt"], tokenize=False, add_generation_prompt=True) for r in rows
+    ]
+    wholes = [f"{p}{r['completion'][0]['content']}<end>" for p, r in zip(prompts, rows, strict=True)]
+    lengths = [len(ids) for ids in tokenizer(prompts)["input_ids"]]
+    return list(zip(tokenizer(wholes)["input_ids"], lengths, strict=True))
 
 
 def by_tokens(lengths: list[int], limit: int) -> list[list[int]]:

@@ -43,7 +43,7 @@ def write_credits(out: Path, k: int) -> None:
     arrays["vote/grpo-plain"], *_ = votes(out / "vote-plain", k)
     arrays["input/list"], arrays["input/pair"] = list_and_pair(out)
     facts["training"] = {name: rl_end(out / name) for name in STAGES if name.startswith("grpo")}
-    for name in ("reject", "rollouts", "hinted", "meta-rm", "meta-rewards", "reject-plain"):
+    for name in ("cold", "reject", "rollouts", "hinted", "meta-rm", "meta-rewards", "reject-plain"):
         facts[name] = json.loads((out / name / "done.json").read_text(encoding="utf-8"))
     facts["smoke"] = facts["reject"]["smoke"]
     facts["seconds"] = {}

@@ -11,8 +11,9 @@ INTRO = """\
 A transformer of 0.4 M parameters, which has read nothing but what this folder writes, learns to judge in
 a world where a program knows the truth. A query asks for two or three things that a response *must*,
 *should* or *may* do; one to four responses do some of them. The judge writes which things count and how
-much, checks each response, and scores. Its teacher is wrong 4 times of 10. Everything after the cold
-start is SPCT (arXiv 2504.02495) by this project's own stages.
+much, checks each response, and scores. Its teacher is wrong 4 times of 10, mostly in haste: then it weighs
+without a look at these words, quotes nothing, and takes a long response for a good one. Everything after
+the cold start is SPCT (arXiv 2504.02495) by this project's own stages.
 
     make recipe-tiny        # = python recipes/tiny/run.py --seed 0 --out runs/tiny-0
 
@@ -150,7 +151,7 @@ def _voting(found: dict[str, Any]) -> str:
         paper = PAPER_VOTING[name]
         rows.append(("paper", *(str(paper.get(k, "")) for k in found["k"])))
     head = ("k =", *map(str, found["k"]))
-    return "### Voting at temperature 0.5\n" + table(head, rows) + "\n![scaling](scaling.png)\n"
+    return "### Voting at temperature 1 (paper: 0.5)\n" + table(head, rows) + "\n![scaling](scaling.png)\n"
 
 
 def _k_meta(found: dict[str, Any]) -> str:
@@ -170,6 +171,7 @@ def _facts(found: dict[str, Any]) -> str:
         rows.append(
             (
                 run,
+                str(facts["cold"]["steps"]),
                 f"{kept['kept_non_hinted']} + {kept['kept_hinted']}",
                 str(kept["too_easy_points"]),
                 _number(meta.get("roc_auc")),
@@ -181,8 +183,8 @@ def _facts(found: dict[str, Any]) -> str:
         )
     kept_head = "kept, non-hinted + hinted"
     head = (
-        "run", kept_head, "too easy", "meta RM ROC-AUC", "its ECE", "ROC-AUC among the votes of a row",
-        "minutes of stages", "CPU minutes",
+        "run", "steps of the cold start", kept_head, "too easy", "meta RM ROC-AUC", "its ECE",
+        "ROC-AUC among the votes of a row", "minutes of stages", "CPU minutes",
     )  # fmt: skip
     ends = []
     for name, title in (("grpo", "beta 0.08"), ("grpo-beta-0", "beta 0")):

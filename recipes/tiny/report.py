@@ -73,7 +73,10 @@ def results(runs: Sequence[Path]) -> dict[str, Any]:
         }
         for judge in ("cold", "rft", "grpo", "grpo-plain")
     }
-    kept = ("parse_rate", "training", "reject", "rollouts", "hinted", "meta-rm", "meta-rewards", "seconds")
+    kept = (
+        "parse_rate", "training", "cold", "reject", "rollouts", "hinted", "meta-rm", "meta-rewards",
+        "seconds",
+    )  # fmt: skip
     found["facts"] = [{name: f[name] for name in kept} for f in facts]
     return found
 

@@ -27,8 +27,8 @@ ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HU
 def ready(finished: set[str], started: set[str], wanted: set[str]) -> list[str]:
     """Stages that can start now, the main path first.
 
-    >>> ready({"data"}, set(), {"data", "cold", "rollouts", "cold-plain"})
-    ['cold', 'cold-plain']
+    >>> ready({"data", "cold"}, set(), {"data", "cold", "rollouts", "hinted", "reject"})
+    ['rollouts', 'hinted']
     """
     return [
         name

@@ -27,8 +27,8 @@ SMOKE: dict[str, dict[str, Any]] = {  # settings of `--smoke`, which only shows 
         "train_rows": 24, "meta_rows": 8, "test_rows": 16, "general_rows": 40, "k": 8, "temperature": 0.5,
     },
     "cold": {
-        "general_steps": 0, "mixed_steps": 500, "batch_tokens": 512, "pool": 150, "pools": 1,
-        "warmup_steps": 10,
+        "general_steps": 0, "mixed_steps": 300, "fall_steps": 200, "read": 1.0, "batch_tokens": 512,
+        "pool": 150, "pools": 1, "warmup_steps": 10,
     },
     "rft": {"steps": 3, "batch": 4, "micro_batch": 4},
     "grpo": {"steps": 2, "batch": 8, "micro_batch": 8},
@@ -82,11 +82,11 @@ def data(context: Context, name: str) -> None:
     (folder / "general.jsonl").write_text("".join(texts), encoding="utf-8")
 
 
-def cold(context: Context, name: str, *, principles: bool = True) -> None:
+def cold(context: Context, name: str) -> dict[str, Any]:
     """Train the pretrained GRM from nothing."""
     from cold_start import ColdConfig, train
 
-    train(ColdConfig(**context.settings("cold")), context.out / name, context.seed, principles=principles)
+    return train(ColdConfig(**context.settings("cold")), context.out / name, context.seed)
 
 
 def rollouts(
@@ -279,10 +279,9 @@ STAGES: dict[str, Stage] = {
     "meta-rewards": Stage(meta_rewards, ("vote", "meta-rm"), {"run": "vote"}),
     "pairs": Stage(rollouts, ("grpo",), {"model": "grpo", "rows": "pairs", "vote": False}),
     # the ablation without principles goes through the same stages; no hints, which are for principles
-    "cold-plain": Stage(cold, ("data",), {"principles": False}),
-    "rollouts-plain": Stage(rollouts, ("cold-plain",), {"model": "cold-plain", "principles": False}),
+    "rollouts-plain": Stage(rollouts, ("cold",), {"model": "cold", "principles": False}),
     "reject-plain": Stage(reject, ("rollouts-plain",), {"runs": ("rollouts-plain",), "principles": False}),
-    "rft-plain": Stage(rft, ("reject-plain",), {"model": "cold-plain", "rows": "reject-plain"}),
+    "rft-plain": Stage(rft, ("reject-plain",), {"rows": "reject-plain"}),
     "grpo-plain": Stage(
         grpo, ("rft-plain",), {"model": "rft-plain", "easy": "rollouts-plain", "principles": False}
     ),

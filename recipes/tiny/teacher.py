@@ -1,19 +1,27 @@
-r"""The flawed teacher: writes judgements of the world's examples, with honest reasons and wrong turns.
+r"""The flawed teacher: writes judgements of the world's examples, some with care and some in haste.
 
-A judgement restates each requirement and quotes its evidence before the verdict:
+With care, the criteria restate each level and weigh by it; a check restates the requirement and
+quotes its evidence before the verdict, and is right:
 
     Specific Criteria:
-    1. begin (weight 60%): red
-    2. count (weight 40%): dog 2
+    1. begin should (weight 40%): red
+    2. count must (weight 60%): dog 2
     Analysis:
-    response 1: begin red saw red yes; count dog 2 saw 1 no; total 6
-    response 2: begin red saw sun no; count dog 2 saw 2 yes; total 4
-    Scores: \boxed{6, 4}
+    response 1: begin red saw red yes; count dog 2 saw 1 no; total 4
+    response 2: begin red saw sun no; count dog 2 saw 2 yes; total 6
+    Scores: \boxed{4, 6}
 
-What can go wrong: the criteria ignore the query's levels; a check takes the shortcut of its kind
-(sees a word anywhere, ignores case or order, counts or adds badly); a total slips. The score is the
-total, at least 1. Verdicts always follow from the evidence quoted, so a reader of query, responses
-and judgement can see what is wrong.
+In haste, the criteria show no levels and the first requirement weighs most; a check quotes nothing,
+and a long response (7 words and more) looks good:
+
+    1. begin (weight 70%): red
+    2. count (weight 30%): dog 2
+    Analysis:
+    response 1: begin red saw red yes; count glance yes; total 10
+
+Haste comes in moods: a judgement that is hasty in one thing likely is in the next. It grows with the
+number of responses and of requirements, and some kinds invite it more than others. All responses
+of a judgement are checked alike. A total may slip by one. The score is the total, at least 1.
 """
 
 from __future__ import annotations
@@ -22,23 +30,29 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from world import NONE, SIZES, Query, Requirement, draw_query, draw_response, shares
+from world import SIZES, Query, Requirement, draw_query, draw_response
 
-SHORTCUTS = {  # how often the teacher takes the shortcut of a kind
-    "begin": 0.25,
-    "end": 0.25,
-    "has": 0.15,
-    "avoid": 0.15,
-    "order": 0.5,
-    "count": 0.3,
-    "length": 0.35,
-    "sum": 0.45,
-    "caps": 0.5,
+HASTE = {  # how often a teacher in no mood checks a kind at a glance
+    "begin": 0.3,
+    "end": 0.3,
+    "has": 0.25,
+    "avoid": 0.25,
+    "order": 0.4,
+    "count": 0.5,
+    "length": 0.4,
+    "sum": 0.4,
+    "caps": 0.4,
 }
-EQUAL_WEIGHTS = 0.45
+HASTE_CRITERIA = {2: 0.35, 3: 0.6}  # ... and weighs so many requirements without a look at the levels
+HASTE_PLAIN = 0.75  # ... and where no criteria are asked for, which are what makes it look at the levels
+MOOD = 2.5  # a hasty mood multiplies the odds of haste, a careful one divides them
+CROWD = (0.5, 0.8, 1.1, 1.5)  # so do one, two, three, four responses to read
+FIRST_HEAVIEST = {2: (7, 3), 3: (6, 3, 1)}  # the weights of haste: by place in the query
+GLANCE = 0.85  # how often a glance says yes to a long response and no to a short one
+LONG = 7  # words from which a response looks good at a glance
 SLIP = 0.04
 HINT_TRIES = 4
-GENERAL = (0.1, 0.6, 0.3)  # write, look, trust
+WRITE = 0.1  # of general text; the rest looks things up
 
 
 def judgement(
@@ -65,7 +79,7 @@ def judgement(
     shown = [row["responses"][i] for i in order]
     labels = [row["labels"][i] for i in order]
     for _ in range(HINT_TRIES if hinted else 1):
-        head, lines, scores = _judge(rng, query, shown, flaws)
+        head, lines, scores = _judge(rng, query, shown, flaws, principles=principles)
         if right(scores, labels):
             break
     if hinted and not right(scores, labels):
@@ -86,17 +100,24 @@ def right(scores: Sequence[int], labels: Sequence[int]) -> bool:
 
 
 def _judge(
-    rng: random.Random, query: Query, shown: Sequence[str], flaws: float
+    rng: random.Random, query: Query, shown: Sequence[str], flaws: float, *, principles: bool
 ) -> tuple[list[str], list[str], list[int]]:
-    blind = rng.random() < EQUAL_WEIGHTS * flaws
-    weights = shares(("must",) * len(query.requirements)) if blind else query.weights
+    push = CROWD[len(shown) - 1] * (MOOD if rng.random() < 0.5 else 1 / MOOD)
+    blind = haste(HASTE_CRITERIA[len(query.requirements)], push) if principles else HASTE_PLAIN
+    levels = rng.random() >= flaws * blind
+    weights = query.weights if levels else FIRST_HEAVIEST[len(query.requirements)]
     head = [
-        f"{i}. {r.kind} (weight {10 * weight}%): {' '.join(r.args)}"
+        f"{i}. {r.kind}{f' {r.level}' if levels else ''} (weight {10 * weight}%): {' '.join(r.args)}"
         for i, (r, weight) in enumerate(zip(query.requirements, weights, strict=True), 1)
     ]
+    glances = [rng.random() < flaws * haste(HASTE[r.kind], push) for r in query.requirements]
     lines, scores = [], []
     for place, response in enumerate(shown, 1):
-        checks = [_check(rng, r, response.split(), flaws) for r in query.requirements]
+        words = response.split()
+        checks = [
+            _glance(rng, r, words) if hasty else check(r, words)
+            for r, hasty in zip(query.requirements, glances, strict=True)
+        ]
         total = sum(weight for weight, (_, ok) in zip(weights, checks, strict=True) if ok)
         if rng.random() < SLIP * flaws:
             total = min(10, max(0, total + rng.choice((-1, 1))))
@@ -105,60 +126,49 @@ def _judge(
     return head, lines, scores
 
 
-def _check(rng: random.Random, requirement: Requirement, words: list[str], flaws: float) -> tuple[str, bool]:
+def haste(rate: float, push: float) -> float:
+    """The chance of haste when its odds are pushed.
+
+    >>> haste(0.5, 4.0), haste(0.2, 1.0)
+    (0.8, 0.2)
+    """
+    odds = rate / (1 - rate) * push
+    return odds / (1 + odds)
+
+
+def check(requirement: Requirement, words: Sequence[str]) -> tuple[str, bool]:
+    """A careful check and its verdict: restate, quote, decide."""
     seen = requirement.evidence(words)
-    if rng.random() < SHORTCUTS[requirement.kind] * flaws:
-        seen = _shortcut(rng, requirement, words, seen)
     ok = requirement.met_by(seen)
     restated = " ".join((requirement.kind, *requirement.args))
     return f"{restated} saw {' '.join(seen)} {'yes' if ok else 'no'};", ok
 
 
-def _shortcut(
-    rng: random.Random, requirement: Requirement, words: list[str], seen: tuple[str, ...]
-) -> tuple[str, ...]:
-    """Evidence as a hasty reader sees it."""
-    args = requirement.args
-    match requirement.kind:
-        case "begin" | "end":  # the word is there somewhere
-            return (args[0] if args[0] in words else rng.choice(words),)
-        case "has" | "avoid":  # overlooked, or taken for a look-alike
-            return (NONE if seen[0] == args[0] else args[0],)
-        case "order":  # both words are there
-            return args if NONE not in seen else seen
-        case "caps":  # case ignored
-            return (args[0].upper() if seen[0] != NONE else NONE,)
-        case "count":  # it is there, so it will be the right number
-            return (args[1],) if seen[0] != "0" else seen
-        case "length":
-            return (str(int(seen[0]) + rng.choice((-1, 1))),)
-        case _:  # adds badly, mostly towards what the response says
-            off = int(seen[0]) + rng.choice((-1, 1))
-            return (seen[1] if rng.random() < 0.5 and seen[1] != NONE else str(off), seen[1])
+def _glance(rng: random.Random, requirement: Requirement, words: Sequence[str]) -> tuple[str, bool]:
+    """A hasty check and its verdict: nothing quoted, and a long response looks good."""
+    ok = (len(words) >= LONG) == (rng.random() < GLANCE)
+    return f"{requirement.kind} glance {'yes' if ok else 'no'};", ok
 
 
 def general(rng: random.Random) -> tuple[str, str]:
-    """Write one (prompt, completion) of general text of this world: write, look up or proof-read.
+    """Write one (prompt, completion) of general text of this world: write or look up.
 
     All of it is right: the world's readers can read, it is the teacher's judgements that are hasty.
-    Proof-reading says first whether all of the checks shown quote what is there, then of each.
     """
     query = draw_query(rng, rng.choice(SIZES), test=False)
-    task = rng.choices(("write", "look", "trust"), GENERAL)[0]
-    if task == "write":
+    if rng.random() < WRITE:
         return f"{query}\nwrite:", draw_response(rng, query, [True] * len(query.requirements))
-    aims = [[rng.random() < 0.5 for _ in query.requirements] for _ in range(rng.randint(1, 3))]
+    return look_up(rng, query, rng.randint(1, 3))
+
+
+def look_up(rng: random.Random, query: Query, n: int) -> tuple[str, str]:
+    """Write the (prompt, completion) that looks up one of `n` responses, all of it right."""
+    aims = [[rng.random() < 0.5 for _ in query.requirements] for _ in range(n)]
     responses = [draw_response(rng, query, aim) for aim in aims]
-    place = rng.randint(1, len(responses))
+    place = rng.randint(1, n)
     words = responses[place - 1].split()
-    truths = [_check(rng, requirement, words, 0.0)[0] for requirement in query.requirements]
-    shown = f"{query}\n{lay_out(responses)}"
-    if task == "look":
-        return f"{shown}\nlook: {place}", f"response {place}: {' '.join(truths)}"
-    seen = [_check(rng, requirement, words, 1.0)[0] for requirement in query.requirements]
-    marks = ["right" if a == b else "wrong" for a, b in zip(seen, truths, strict=True)]
-    overall = "wrong" if "wrong" in marks else "right"
-    return f"{shown}\ntrust:\nresponse {place}: {' '.join(seen)}", " ".join([overall, *marks])
+    truths = [check(requirement, words)[0] for requirement in query.requirements]
+    return f"{query}\n{lay_out(responses)}\nlook: {place}", f"response {place}: {' '.join(truths)}"
 
 
 def lay_out(responses: Sequence[str]) -> str:

@@ -30,7 +30,7 @@ def vocabulary() -> list[str]:
     """Every token, special ones first."""
     phrases = {word for phrase in PHRASES.values() for word in phrase.split() if word != "{}"}
     words = sorted({*WORDS, *(w.upper() for w in WORDS), *KINDS, *LEVELS, *phrases, NONE})
-    words += ["saw", "yes;", "no;", "total", "right", "wrong", "hint:", "best", "\\boxed{}"]
+    words += ["saw", "glance", "yes;", "no;", "total", "hint:", "best", "\\boxed{}"]
     words += ["judge:", "plain:", "grade:", "trust:", "write:", "look:"]  # what a prompt asks for
     words += [str(number) for number in range(20)]
     words += [f"{number}." for number in range(1, 5)]

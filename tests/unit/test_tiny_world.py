@@ -1,5 +1,6 @@
 """The world of recipes/tiny: truth by hand, disjoint splits, a teacher whose texts can be read."""
 
+import doctest
 import random
 import re
 import sys
@@ -132,13 +133,65 @@ def test_the_flawed_teacher_is_wrong_at_a_known_rate():
     rng = random.Random(0)
     rows = list(world.examples("train", 6, 1000, mix=(0, 1, 0, 0)))
     hits = sum(teacher.right(boxed(teacher.judgement(rng, row, [0, 1])), row["labels"]) for row in rows)
-    assert 0.35 < hits / len(rows) < 0.75
+    assert 0.6 < hits / len(rows) < 0.72
+
+
+def test_haste_multiplies_odds():
+    assert doctest.testmod(teacher).failed == 0
+    # one of three in haste has odds 1 : 2; a hasty mood (4) over a list that doubles them makes 4 : 1
+    assert teacher.haste(1 / 3, 8) == pytest.approx(4 / 5)
+
+
+def test_care_quotes_and_weighs_and_haste_does_not():
+    """What the teacher does in haste shows in its text; what it does with care is right."""
+    rng, care = random.Random(0), {"criteria": set(), "checks": set()}
+    for row in world.examples("train", 9, 400, mix=(0, 1, 1, 1)):
+        query = world.Query.parse(row["messages"][0]["content"])
+        order = list(range(len(row["responses"])))
+        head, _, body = teacher.judgement(rng, row, order).partition("\nAnalysis:\n")
+        weights = tuple(int(w) // 10 for w in re.findall(r"weight (\d+)%", head))
+        levels = re.findall(r"(must|should|may) \(", head)
+        care["criteria"].add(bool(levels))
+        assert levels in ([], [r.level for r in query.requirements])
+        assert weights == (query.weights if levels else teacher.FIRST_HEAVIEST[len(weights)])
+        hasty = []
+        for line, response in zip(body.splitlines(), row["responses"], strict=False):
+            checks = re.split(r"(?<=;) ", line.partition(": ")[2])[:-1]
+            hasty.append(tuple("glance" in text for text in checks))
+            for text, requirement in zip(checks, query.requirements, strict=True):
+                care["checks"].add("glance" not in text)
+                if "glance" not in text:
+                    assert text == teacher.check(requirement, response.split())[0]
+            met = sum(w for w, text in zip(weights, checks, strict=True) if text.endswith("yes;"))
+            assert abs(met - int(line.rpartition(" ")[2])) <= 1  # a total slips by one at most
+        assert len(set(hasty)) == 1  # all responses are checked alike
+    assert care == {"criteria": {True, False}, "checks": {True, False}}
+
+
+def test_a_careful_check_by_hand():
+    (count, case) = world.Query.parse("must say dog 2 times, may shout fir").requirements
+    words = ["dog", "fir", "sun"]
+    assert teacher.check(count, words) == ("count dog 2 saw 1 no;", False)
+    assert teacher.check(case, words) == ("caps fir saw fir no;", False)
+
+
+def test_a_glance_likes_long_responses():
+    rng = random.Random(0)
+    (row,) = world.examples("train", 10, 1, mix=(0, 1, 0, 0))
+    row = row | {"responses": ["sun fog mud ice", "sun fog mud ice oak sea sky"]}  # 4 words and 7
+    short, long = [], []
+    for _ in range(400):
+        lines = teacher.judgement(rng, row, [0, 1]).partition("Analysis:\n")[2].splitlines()
+        short += re.findall(r"glance (yes|no)", lines[0])
+        long += re.findall(r"glance (yes|no)", lines[1])
+    assert short.count("no") / len(short) > 0.8
+    assert long.count("yes") / len(long) > 0.8
 
 
 def test_judgements_have_the_three_parts_and_criteria_can_be_left_out():
     (row,) = world.examples("train", 7, 1, mix=(0, 1, 0, 0))
     text = teacher.judgement(random.Random(0), row, [1, 0])
-    criteria = r"Specific Criteria:\n(\d\. \w+ \(weight \d+%\): [\w ]+\n)+"
+    criteria = r"Specific Criteria:\n(\d\. \w+( (must|should|may))? \(weight \d+%\): [\w ]+\n)+"
     shape = criteria + r"Analysis:\n(response \d: .*\n){2}Scores: \\boxed\{\d+, \d+\}"
     assert re.fullmatch(shape, text)
     bare = teacher.judgement(random.Random(0), row, [1, 0], principles=False)
@@ -178,35 +231,35 @@ def test_general_text_is_right_and_has_no_unknown_tokens():
         assert tok.decode(tok(prompt)["input_ids"]) == prompt
         assert tok.unk_token_id not in tok(completion)["input_ids"]
         query, _, rest = prompt.partition("\n")
-        tasks.add(task := re.search(r"^(write|look|trust):", rest, re.MULTILINE)[1])
+        tasks.add(task := re.search(r"^(write|look):", rest, re.MULTILINE)[1])
         requirements = world.Query.parse(query).requirements
         shown = re.findall(r"begins\]\] (.*) \[\[", rest)
         if task == "look":
             response = shown[int(rest[-1]) - 1]
             verdicts = re.findall(r"(yes|no);", completion)
             assert verdicts == ["yes" if r.met(response) else "no" for r in requirements]
-        elif task == "trust":
-            overall, *marks = completion.split()
-            assert (overall == "wrong") == ("wrong" in marks)
-            assert len(marks) == len(requirements)
-    assert tasks == {"write", "look", "trust"}
+    assert tasks == {"write", "look"}
 
 
 def test_cold_rows_start_with_general_text_and_repeat_by_seed():
-    rows = list(cold_rows.cold_rows(0, first=30, size=120))
-    assert rows == list(cold_rows.cold_rows(0, first=30, size=120))
-    assert len(rows) == 150
+    rows = list(cold_rows.cold_rows(0, first=30, size=200))
+    assert rows == list(cold_rows.cold_rows(0, first=30, size=200))
+    assert len(rows) == 230
     judged = ["boxed" in row["prompt"][0]["content"] for row in rows]
     assert not any(judged[:30])
-    assert 0.5 < sum(judged[30:]) / 120 < 0.9
+    assert 0.5 < sum(judged[30:]) / 200 < 0.9
     assert any("hint: best" in row["prompt"][0]["content"] for row in rows)
     assert not any("hint" in row["completion"][0]["content"] for row in rows)
 
 
-def test_cold_rows_without_principles_have_none():
-    rows = list(cold_rows.cold_rows(0, first=0, size=60, principles=False))
-    assert not any("Criteria" in row["completion"][0]["content"] for row in rows)
-    assert not any("hint" in row["prompt"][0]["content"] for row in rows)
+def test_plain_prompts_get_judgements_without_criteria():
+    plain = 0
+    for row in cold_rows.cold_rows(0, first=0, size=200):
+        prompt, reply = row["prompt"][0]["content"], row["completion"][0]["content"]
+        if "boxed" in prompt:
+            plain += "plain:" in prompt
+            assert ("plain:" in prompt) != ("Criteria" in reply)
+    assert plain > 10
 
 
 def boxed(text):
