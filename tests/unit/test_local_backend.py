@@ -100,16 +100,25 @@ def test_samples_that_end_leave_the_batch_and_disturb_no_other(backend):
 
     eos = frozenset(range(0, 400, 12))  # about one token in twelve ends a text: lengths differ
 
-    def run(seeds):
+    def run_all(asked):
         with torch.inference_mode():
-            drawn = Drawn(prefill(backend._lm, list(range(50, 90))), seeds, 40)
-            [rows] = decode(backend._lm, [drawn], SamplingParams(1.0), eos=eos)
-        return [(row.tokens, row.finish) for row in rows]
+            batch = [
+                Drawn(prefill(backend._lm, list(range(50, 90 + more))), seeds, 40) for more, seeds in asked
+            ]
+            found = decode(backend._lm, batch, SamplingParams(1.0), eos=eos)
+        return [[(row.tokens, row.finish) for row in rows] for rows in found]
+
+    def run(seeds):
+        return run_all([(0, seeds)])[0]
 
     batch = run(range(8))
     lengths = [len(tokens) for tokens, _ in batch]
     assert len(set(lengths)) > 3
     assert [run([seed])[0] for seed in range(8)] == batch
+    asked = [(0, [1]), (5, range(8)), (9, [3, 4]), (0, [6])]  # the samples of a prompt end before others
+    found = run_all(asked)
+    assert found == [run_all([one])[0] for one in asked]
+    assert len({max(len(tokens) for tokens, _ in rows) for rows in found}) > 1
     for tokens, finish in batch:
         assert finish == ("stop" if tokens[-1] in eos else "length")
         assert not eos & set(tokens[:-1])

@@ -14,6 +14,7 @@ import importlib.util
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -98,7 +99,9 @@ def with_adapter(model: Any, folder: str) -> Any:
     except ImportError as error:
         raise MissingExtraError("peft", "local") from error
     try:
-        return PeftModel.from_pretrained(model, folder).merge_and_unload()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)  # peft 0.21's
+            return PeftModel.from_pretrained(model, folder).merge_and_unload()
     except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(
             f"adapter {folder!r} cannot be loaded: {str(error).strip().splitlines()[0]}",

@@ -155,6 +155,7 @@ def attend(
     outputs = [
         _read_both(q, k, v, layers[module.layer_idx])
         for layers, q, k, v in zip(prompts.layers, *parts, strict=True)
+        if len(q)  # all samples of a prompt may have ended
     ]
     return torch.cat(outputs).reshape(rows, 1, heads, value.shape[-1]), None
 
