@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from habits import habits
 from stages import JUDGES, STAGES
 
 from spct.correctness import best_index, is_correct, tie_credit
@@ -25,6 +26,7 @@ from spct.training.curves import read_metrics
 from spct.types import Example
 
 LAST = 10  # steps of RL whose mean is reported
+HABITS = ("greedy-cold", "greedy-rft", "greedy-grpo", "vote")  # judgements whose haste is counted
 
 
 def write_credits(out: Path, k: int) -> None:
@@ -45,6 +47,7 @@ def write_credits(out: Path, k: int) -> None:
     facts["training"] = {name: rl_end(out / name) for name in STAGES if name.startswith("grpo")}
     for name in ("cold", "reject", "rollouts", "hinted", "meta-rm", "meta-rewards", "reject-plain"):
         facts[name] = json.loads((out / name / "done.json").read_text(encoding="utf-8"))
+    facts["habits"] = {name: habits(out / name) for name in HABITS}
     facts["smoke"] = facts["reject"]["smoke"]
     facts["seconds"] = {}
     for name in STAGES:

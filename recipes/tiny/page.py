@@ -83,6 +83,13 @@ CALLED = {
     "grpo-beta-0": "RFT + RL, beta 0",
 }
 
+JUDGED = {
+    "greedy-cold": "cold start, greedy",
+    "greedy-rft": "RFT, greedy",
+    "greedy-grpo": "RFT + RL, greedy",
+    "vote": "RFT + RL, the votes",
+}
+
 
 def page(found: dict[str, Any] | None) -> str:
     """The whole README; without results it says so."""
@@ -97,8 +104,8 @@ def page(found: dict[str, Any] | None) -> str:
     )
     if found["smoke"]:
         head += "\n**A smoke run: no figure here means anything.**\n"
-    parts = [INTRO, head, _effects(found), _greedy(found), _voting(found), _k_meta(found), _facts(found)]
-    return "\n".join(parts)
+    makers = (_effects, _greedy, _voting, _k_meta, _habits, _facts)
+    return "\n".join([INTRO, head, *(make(found) for make in makers)])
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -159,6 +166,22 @@ def _k_meta(found: dict[str, Any]) -> str:
     paper = [str(PAPER_K_META.get(k, "")) for k in found["k"]]
     return "### Samples that the meta RM keeps, of the largest k\n" + table(
         ("k_meta =", *map(str, found["k"])), [("ours", *ours), ("paper", *paper)]
+    )
+
+
+def _habits(found: dict[str, Any]) -> str:
+    rows = []
+    for name, title in JUDGED.items():
+        listed = [facts["habits"][name] for facts in found["facts"]]
+        means = [
+            sum(entry[key] or 0.0 for entry in listed) / len(listed)
+            for key in ("hasty_criteria", "glances", "evidence")
+        ]
+        rows.append((title, *(f"{100 * mean:.0f}" for mean in means)))
+    head = ("judgements", "criteria without levels", "checks at a glance", "other checks that are right")
+    return (
+        "### Haste\nWhat the judgements of the held-out rows do, in percent (`habits.py` has more).\n\n"
+        + table(head, rows)
     )
 
 

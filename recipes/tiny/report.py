@@ -75,7 +75,7 @@ def results(runs: Sequence[Path]) -> dict[str, Any]:
     }
     kept = (
         "parse_rate", "training", "cold", "reject", "rollouts", "hinted", "meta-rm", "meta-rewards",
-        "seconds",
+        "habits", "seconds",
     )  # fmt: skip
     found["facts"] = [{name: f[name] for name in kept} for f in facts]
     return found

@@ -30,7 +30,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from world import SIZES, Query, Requirement, draw_query, draw_response
+from world import SIZES, Query, Requirement, draw_query, draw_response, examples
 
 HASTE = {  # how often a teacher in no mood checks a kind at a glance
     "begin": 0.3,
@@ -174,3 +174,22 @@ def look_up(rng: random.Random, query: Query, n: int) -> tuple[str, str]:
 def lay_out(responses: Sequence[str]) -> str:
     """Show responses as the prompts of this recipe do."""
     return "\n".join(f"[[response {i} begins]] {r} [[response {i} ends]]" for i, r in enumerate(responses, 1))
+
+
+def main() -> None:
+    """Print how often the teacher is right, by the number of responses."""
+    rng = random.Random(0)
+    hits: dict[int, list[bool]] = {n: [] for n in range(1, 5)}
+    row: Any
+    for row in examples("train", 6, 3000):
+        order = list(range(len(row["responses"])))
+        text = judgement(rng, row, order)
+        scores = [int(score) for score in text.rpartition("{")[2].rstrip("}").split(", ")]
+        hits[len(order)].append(right(scores, row["labels"]))
+    for n, found in hits.items():
+        print(f"{n} responses: right in {sum(found) / len(found):.3f} of {len(found)}")
+    print(f"all: {sum(map(sum, hits.values())) / sum(map(len, hits.values())):.3f}")
+
+
+if __name__ == "__main__":
+    main()
