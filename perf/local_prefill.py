@@ -95,7 +95,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--new-tokens", type=int, nargs="+", default=[32, 128])
     options = parser.parse_args()
-    backend = LocalBackend(options.model)
+    backend = LocalBackend(options.model, adapter="none")
     size = backend._lm.get_input_embeddings().weight.shape[0]
     prompt = torch.randint(100, size, (PROMPT,), generator=torch.Generator().manual_seed(0)).tolist()
     with torch.inference_mode():

@@ -51,7 +51,8 @@ class LocalBackend:
         adapter: LoRA adapter folder (peft), merged into the weights on load; None takes the package's own
             for `smollm2`, where there is one, and `none` takes none.
         device: `cpu`, `cuda`, `cuda:1`, ...; `auto` spreads over all GPUs; None takes a GPU if any.
-        dtype: Name of a torch dtype, e.g. `bfloat16`; None is float32 on CPU, else the model's own.
+        dtype: Name of a torch dtype, e.g. `float32`; None is the model's own, but on a CPU bfloat16 where it
+            multiplies in it (AVX-512 BF16, AMX: 1.5 times as fast), else float32.
         max_concurrency: Requests to hand over at a time; those that fit are decoded together.
 
     Raises:
@@ -78,6 +79,9 @@ class LocalBackend:
         self._tokenizer, self._lm = _load(model, device, dtype)
         if adapter:
             self._lm = embedded.with_adapter(self._lm, adapter)
+        if device == "cpu" and dtype is None and _multiplies_bfloat16():
+            for weight in self._lm.parameters():  # not buffers: angles of positions stay exact
+                weight.data = weight.data.bfloat16()
         with torch.inference_mode():
             self._shared = install(self._lm)
         self._eos = _eos(self._lm, self._tokenizer)
@@ -233,6 +237,13 @@ def _load(name: str, device: str, dtype: str | None) -> tuple[Any, Any]:
         ) from error
     check_chat_template(tokenizer, name)
     return tokenizer, model if device == "auto" else model.to(device)
+
+
+def _multiplies_bfloat16() -> bool:
+    import torch
+
+    of_this_cpu = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.13 and later
+    return any(of_this_cpu.get(name) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def _eos(model: Any, tokenizer: Any) -> frozenset[int]:
