@@ -176,12 +176,16 @@ def meta_rm(c: Context) -> Facts:
 
 
 def ship(c: Context) -> Facts:
-    """Write the GRM as one small adapter of the embedded model."""
+    """Write the GRM, and the meta RM where there is one, as small adapters of the embedded model."""
     from ship import write_adapter
 
     from spct.backends.embedded import locate
 
-    return write_adapter(Path(locate()), Path(c.path(c.grm, "model")), c.out / "ship" / "adapter")
+    models = {"grm": c.grm} | ({"meta_rm": "meta-rm"} if c.done("meta-rm") else {})
+    return {
+        name: write_adapter(Path(locate()), Path(c.path(stage, "model")), c.out / "ship" / name)
+        for name, stage in models.items()
+    }
 
 
 def config(c: Context, kind: Any, name: str, paths: Facts) -> Any:

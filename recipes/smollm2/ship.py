@@ -1,10 +1,11 @@
 """The difference between two models of one shape as a LoRA adapter: small enough to ship with the package.
 
-RFT and RL each train an adapter of their own and merge it. Their sum is one matrix of low rank per layer,
-which a truncated singular value decomposition gives back; what is lost (nothing but rounding, where the
-ranks add up to no more than RANK) is measured and printed.
+RFT, RL and the meta RM each train an adapter of their own and merge it. Their sum is one matrix of low rank
+per layer, which a truncated singular value decomposition gives back; what is lost (nothing but rounding,
+where the ranks add up to no more than RANK) is measured and printed. A meta RM's head goes with its adapter.
 
     python recipes/smollm2/ship.py --model runs/smollm2/rft/model --out src/spct/adapters/grm
+    python recipes/smollm2/ship.py --model runs/smollm2/meta-rm/model --out src/spct/adapters/meta_rm
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def write_adapter(base: Path, model: Path, out: Path, rank: int = RANK) -> dict[
 
     first, second = load_file(base / "model.safetensors"), load_file(model / "model.safetensors")
     tensors, targets, lost, total = {}, set(), 0.0, 0.0
-    for name in sorted(first):
+    for name in sorted(first.keys() & second.keys()):  # a classifier lacks the layer that writes tokens
         delta = second[name].float() - first[name].float()
         norm = float(delta.pow(2).sum())
         total += norm
@@ -51,11 +52,15 @@ def write_adapter(base: Path, model: Path, out: Path, rank: int = RANK) -> dict[
         layer = PREFIX + name.removesuffix(".weight")
         tensors[f"{layer}.lora_A.weight"], tensors[f"{layer}.lora_B.weight"] = a.contiguous(), b.contiguous()
         targets.add(name.split(".")[-2])
+    layers, head = len(tensors) // 2, second.get("score.weight")
+    if head is not None:
+        tensors[f"{PREFIX}score.weight"] = head.float().contiguous()
     out.mkdir(parents=True, exist_ok=True)
     save_file(tensors, out / "adapter_model.safetensors", metadata={"format": "pt"})
     settings = {
         "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
+        "task_type": "CAUSAL_LM" if head is None else "SEQ_CLS",
+        "modules_to_save": None if head is None else ["score"],
         "base_model_name_or_path": "HuggingFaceTB/SmolLM2-135M-Instruct",
         "r": rank,
         "lora_alpha": ALPHA * rank // RANK,
@@ -66,7 +71,7 @@ def write_adapter(base: Path, model: Path, out: Path, rank: int = RANK) -> dict[
     }
     (out / "adapter_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     size = (out / "adapter_model.safetensors").stat().st_size
-    return {"bytes": size, "layers": len(tensors) // 2, "lost": lost / total if total else 0.0}
+    return {"bytes": size, "layers": layers, "lost": lost / total if total else 0.0}
 
 
 def main() -> None:

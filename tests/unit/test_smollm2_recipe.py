@@ -397,6 +397,37 @@ def test_two_merged_adapters_are_shipped_as_one(tmp_path):
         torch.testing.assert_close(shipped(ids).logits, model(ids).logits, atol=0.05, rtol=0.05)
 
 
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
+def test_a_meta_rm_is_shipped_with_its_head(tmp_path, monkeypatch):
+    for package in ("torch", "transformers", "peft"):
+        pytest.importorskip(package)
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    from spct.backends import embedded
+    from spct.meta import LocalClassifier
+    from tiny_model import save_tiny_model
+
+    torch.set_num_threads(1)
+    base = save_tiny_model(tmp_path / "base", dtype="float32")
+    torch.manual_seed(0)
+    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1)
+    config = LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False, task_type="SEQ_CLS")
+    model = get_peft_model(model, config).merge_and_unload()
+    model.save_pretrained(tmp_path / "trained")
+    AutoTokenizer.from_pretrained(base).save_pretrained(tmp_path / "trained")
+    report = M["ship"].write_adapter(base, tmp_path / "trained", tmp_path / "adapter", rank=4)
+    assert report["lost"] < 1e-4
+    monkeypatch.setattr(embedded, "locate", lambda: str(base))
+    monkeypatch.setattr(embedded, "META_ADAPTER", tmp_path / "adapter")
+    prompts = ["Is this judgement right?", "And that one, which is longer?"]
+    shipped = asyncio.run(LocalClassifier("smollm2").score(prompts))
+    trained = asyncio.run(LocalClassifier(str(tmp_path / "trained")).score(prompts))
+    assert shipped == pytest.approx(trained, abs=0.02)
+    assert abs(trained[0] - trained[1]) > 0.02
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
