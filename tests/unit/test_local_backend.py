@@ -309,6 +309,21 @@ def test_the_event_loop_stays_live_and_a_cancelled_request_stops(backend):
     assert answer.usage.completion_tokens == 2
 
 
+def test_closing_leaves_no_request_waiting(tiny):
+    from spct.backends.local import LocalBackend
+
+    async def run():
+        backend = LocalBackend(str(tiny), device="cpu", dtype="float64")
+        asked = [asyncio.create_task(backend.generate(ask(12))) for _ in range(12)]  # one fits at a time
+        await asyncio.sleep(0)
+        await backend.aclose()
+        return await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 30)
+
+    found = asyncio.run(run())
+    assert {type(one) for one in found} <= {list, asyncio.CancelledError}  # answered, or told
+    assert isinstance(found[-1], asyncio.CancelledError)
+
+
 @pytest.mark.engine
 @pytest.mark.slow
 def test_the_embedded_model_keeps_to_the_form():

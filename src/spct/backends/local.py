@@ -114,8 +114,11 @@ class LocalBackend:
             raise
 
     async def aclose(self) -> None:
-        """Wait for the requests under way and let go of the model."""
+        """Wait for the requests under way, cancel those that wait for them, and let go of the model."""
         await asyncio.to_thread(self._worker.shutdown, cancel_futures=True)
+        while waiting := self._take():
+            for w in waiting:
+                w.future.cancel()
         self._lm = self._earlier = None
 
     def _serve(self) -> None:
