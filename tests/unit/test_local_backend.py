@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from spct.errors import ConfigError, InputError
+from spct.errors import BackendError, ConfigError, InputError
 from spct.types import Message, Request, SamplingParams
 from tiny_model import CONTEXT, save_tiny_model
 
@@ -151,6 +151,33 @@ def test_requests_that_wait_are_decoded_together_and_come_out_as_alone(backend, 
     assert [[c.text for c in completions] for completions in found] == alone
     assert isinstance(error, InputError)  # its own fault; the others are answered
     assert batches == [[4, 1, 3]]
+
+
+def test_requests_that_memory_does_not_hold_together_are_answered_one_by_one(backend, monkeypatch):
+    import torch
+
+    from spct.backends import local
+
+    batches, decode = [], local.decode
+
+    def short_of_memory(model, batch, *rest, **options):
+        batches.append([len(drawn.seeds) for drawn in batch])
+        if sum(batches[-1]) > 4:
+            raise torch.OutOfMemoryError("no more than four")
+        return decode(model, batch, *rest, **options)
+
+    monkeypatch.setattr(local, "decode", short_of_memory)
+
+    async def together():
+        asked = [ask(2), ask(text="word " * 1000), ask(5), ask(1)]
+        return await asyncio.gather(*map(backend.generate, asked), return_exceptions=True)
+
+    first, too_long, too_many, last = asyncio.run(together())
+    assert batches == [[2, 5, 1], [2], [5], [1]]
+    assert (len(first), len(last)) == (2, 1)
+    assert isinstance(too_long, InputError)
+    assert isinstance(too_many, BackendError)
+    assert "out of memory: example 'e1', 5 samples" in str(too_many)
 
 
 def test_a_batch_has_like_settings_and_so_many_samples(backend):

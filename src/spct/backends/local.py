@@ -126,7 +126,10 @@ class LocalBackend:
         time.sleep(_GATHER_S)
         batch = [w for w in self._take() if w.future.set_running_or_notify_cancel()]
         try:
-            self._answer(batch)
+            if not self._answer(batch):
+                for w in batch:
+                    if not w.future.done():
+                        self._answer([w])
         except BaseException as error:
             for w in batch:
                 if not w.future.done():
@@ -146,15 +149,16 @@ class LocalBackend:
                 self._waiting.remove(w)
             return batch
 
-    def _answer(self, batch: Sequence[_Waiting]) -> None:
+    def _answer(self, batch: Sequence[_Waiting]) -> bool:
+        """Draw what is asked for; False where memory holds no more than one request at a time."""
         import torch
 
         started = time.perf_counter()
-        with torch.inference_mode():
-            try:
+        try:
+            with torch.inference_mode():
                 ready = [(w, d) for w in batch if (d := self._prepare(w)) is not None]
                 if not ready:
-                    return
+                    return True
                 found = decode(
                     self._lm,
                     [d for _, d in ready],
@@ -162,16 +166,16 @@ class LocalBackend:
                     eos=self._eos,
                     shared=self._shared,
                 )
-            except torch.OutOfMemoryError as error:
-                if len(batch) > 1:
-                    for w in batch:
-                        self._answer([w])
-                    return
-                request = batch[0].request
-                raise BackendError(
-                    f"out of memory: example {request.example_id!r}, {request.n} samples",
-                    fix="use a smaller model, dtype='bfloat16', fewer max_tokens, or a server",
-                ) from error
+        except torch.OutOfMemoryError:  # not kept as a cause: its frames hold the memory
+            if len(batch) > 1:
+                return False
+            request = batch[0].request
+            error = BackendError(
+                f"out of memory: example {request.example_id!r}, {request.n} samples",
+                fix="use a smaller model, dtype='bfloat16', fewer max_tokens, or a server",
+            )
+            batch[0].future.set_exception(error)
+            return True
         seconds = time.perf_counter() - started
         for (w, d), rows in zip(ready, found, strict=True):
             rows *= w.request.n // len(rows)  # greedy samples are all alike: one is drawn
@@ -179,6 +183,7 @@ class LocalBackend:
             w.future.set_result(
                 [self._completion(row, first if j == 0 else Usage(), seconds) for j, row in enumerate(rows)]
             )
+        return True
 
     def _prepare(self, w: _Waiting) -> Drawn | None:
         """Read the prompt; None where the request is at fault, which its caller is told."""
