@@ -274,6 +274,27 @@ def test_the_opening_shared_with_the_request_before_is_not_read_again(backend):
     assert draw(backend, ask(text="Quite another."))[0].usage.cached_tokens == 0
 
 
+@pytest.mark.parametrize("able", [True, False])
+def test_weights_are_bfloat16_on_a_cpu_that_multiplies_in_it(tiny, monkeypatch, able):
+    import torch
+
+    from spct.backends import local
+
+    def load(*given, load=local._load):
+        tokenizer, model = load(*given)
+        packed = torch.arange(4, dtype=torch.int32)  # as in quantized layers
+        model.packed = torch.nn.Parameter(packed, requires_grad=False)
+        return tokenizer, model
+
+    monkeypatch.setattr(local, "_multiplies_bfloat16", lambda: able)
+    monkeypatch.setattr(local, "_load", load)
+    backend = local.LocalBackend(str(tiny), device="cpu")
+    dtypes = {weight.dtype for weight in backend._lm.parameters()}
+    assert dtypes == {torch.int32, torch.bfloat16 if able else torch.float32}
+    assert {buffer.dtype for buffer in backend._lm.buffers()} == {torch.float32}
+    assert len(set(texts(backend, ask(3)))) == 3
+
+
 @pytest.mark.filterwarnings(
     "ignore:.is_gradient_checkpointing:FutureWarning"
 )  # peft 0.21 on transformers 5.23

@@ -81,7 +81,8 @@ class LocalBackend:
             self._lm = embedded.with_adapter(self._lm, adapter)
         if device == "cpu" and dtype is None and _multiplies_bfloat16():
             for weight in self._lm.parameters():  # not buffers: angles of positions stay exact
-                weight.data = weight.data.bfloat16()
+                if weight.dtype == torch.float32:  # else quantized
+                    weight.data = weight.data.bfloat16()
         with torch.inference_mode():
             self._shared = install(self._lm)
         self._eos = _eos(self._lm, self._tokenizer)
@@ -250,7 +251,7 @@ def _load(name: str, device: str, dtype: str | None) -> tuple[Any, Any]:
 def _multiplies_bfloat16() -> bool:
     import torch
 
-    of_this_cpu = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.13 and later
+    of_this_cpu: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.13 and later
     return any(of_this_cpu.get(name) for name in ("avx512_bf16", "amx_bf16"))
 
 
