@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+PLAIN = """
+"Without principles" is put in by us: where no criteria are asked for, the teacher weighs in haste in 75 % of
+its judgements (with criteria, in about half). So the rows show what RFT and RL make of haste that stands in
+no word, not that criteria help by themselves; NOTES.md tells of the trial in which they did not.
+"""
 INTRO = """\
 # SPCT from nothing, on two CPU cores
 
@@ -123,6 +128,7 @@ def _effects(found: dict[str, Any]) -> str:
         rows.append((row.name, ours, row.target, verdict, row.paper))
     return (
         table(("effect, points", "ours", "target", "reached", "paper"), rows)
+        + PLAIN
         + "\n![effects](ablations.png)\n"
     )
 
@@ -217,7 +223,7 @@ def _facts(found: dict[str, Any]) -> str:
             ends.append((f"{title}, {run}", *(_number(end[key]) for key in keys)))
     rl = ("last 10 steps of RL", "accuracy", "worst domain", "readable", "KL", "entropy")
     return (
-        "### Training\nMinutes of stages are the sum over stages; two run at a time.\n\n"
+        "### Training\nMinutes are the sum over stages; `run.py` runs two at a time, or as many as `--jobs` says.\n\n"
         + table(head, rows)
         + "\n"
         + table(rl, ends)
