@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from spct.backends import embedded
-from spct.backends.shared_prefix import as_option, new_cache
+from spct.backends.shared_prefix import as_option, new_cache, reads_in_parts
 from spct.errors import BackendError, InputError, MissingExtraError
 from spct.parsing import split_thinking
 from spct.prompts import load_template, render
@@ -170,6 +170,7 @@ class LocalClassifier:
             net = embedded.with_adapter(net, adapter)
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._net = net.eval().to(self._device)
+        self._shares = reads_in_parts(self._net)
         self._one_at_a_time = asyncio.Lock()
 
     async def score(self, prompts: Sequence[str]) -> list[float]:
@@ -198,14 +199,18 @@ class LocalClassifier:
         """One logit a row of token ids: (rows,)."""
         import torch
 
-        shared, options = _opening(rows), {}
+        padding = self._net.config.get_text_config().pad_token_id
+        shared, options = _opening(rows, padding) if self._shares else 0, {}
         if shared:
             cache = new_cache(self._net)
             opening = torch.tensor([rows[0][:shared]], device=self._device)
             self._net(input_ids=opening, use_cache=True, **as_option(self._net, cache))
             cache.batch_select_indices(torch.zeros(len(rows), dtype=torch.long, device=self._device))
             options = as_option(self._net, cache) | {"use_cache": True}
-        padded = self._tokenizer.pad({"input_ids": [row[shared:] for row in rows]}, return_tensors="pt")
+        # on the right: padding on the left would part what is read from the opening
+        padded = self._tokenizer.pad(
+            {"input_ids": [row[shared:] for row in rows]}, padding_side="right", return_tensors="pt"
+        )
         mask = torch.nn.functional.pad(padded["attention_mask"], (shared, 0), value=1)
         ids, mask = padded["input_ids"].to(self._device), mask.to(self._device)
         return self._net(input_ids=ids, attention_mask=mask, **options).logits[:, 0]
@@ -214,14 +219,20 @@ class LocalClassifier:
         """Nothing to release."""
 
 
-def _opening(rows: Sequence[Sequence[int]]) -> int:
+def _opening(rows: Sequence[Sequence[int]], padding: int | None) -> int:
     """Tokens that all rows begin with, short of each row's last one; 0 where reading them once gains little.
 
-    >>> _opening([[1] * 50 + [2, 3], [1] * 50 + [3]]), _opening([[1, 2], [1, 3]]), _opening([[1] * 99])
+    The last one is that whose logit counts, so that padding is none, also where the tokenizer itself ends a
+    text with it.
+
+    >>> fifty = [1] * 50
+    >>> _opening([fifty + [2, 3], fifty + [3]], 0), _opening([[1, 2], [1, 3]], 0), _opening([fifty], 0)
     (50, 0, 0)
+    >>> _opening([fifty, fifty], 0), _opening([fifty + [0], fifty + [0]], 0)
+    (49, 49)
     """
     if len(rows) < 2:
         return 0
-    least = min(map(len, rows)) - 1
+    least = min(max((i for i, token in enumerate(row) if token != padding), default=0) for row in rows)
     same = next((i for i in range(least) if any(row[i] != rows[0][i] for row in rows)), least)
     return same if same >= _WORTH else 0

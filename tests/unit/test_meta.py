@@ -151,29 +151,40 @@ def test_a_server_that_is_gone_is_an_error():
 # --- in-process ---
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A tiny random classifier with one label."""
+OPENING = "response begins " * 20  # 40 tokens, and one that begins the text
+
+
+def save_classifier(where, kind="llama", pad="<|endoftext|>", **config):
+    """Write a tiny random classifier of a kind that `transformers` knows."""
     torch = pytest.importorskip("torch", reason="the extra `local` is not installed")
-    from transformers import LlamaConfig, LlamaForSequenceClassification
+    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    where = tmp_path_factory.mktemp("meta")
-    config = LlamaConfig(
-        vocab_size=save_tokenizer(where), hidden_size=16, intermediate_size=32, num_hidden_layers=2,
-        num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=64, num_labels=1,
-        pad_token_id=0, initializer_range=0.5,
-    )  # fmt: skip
-    LlamaForSequenceClassification(config).save_pretrained(where)
-    return where
+    size = save_tokenizer(where)
+    tokenizer = AutoTokenizer.from_pretrained(where)
+    tokenizer.pad_token = pad
+    tokenizer.save_pretrained(where)
+    settings = {
+        "vocab_size": size, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "max_position_embeddings": 64, "num_labels": 1, "initializer_range": 0.5,
+        "pad_token_id": tokenizer.pad_token_id,
+    }  # fmt: skip
+    config = AutoConfig.for_model(kind, **settings, **config)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(where)
+    return str(where)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return save_classifier(tmp_path_factory.mktemp("meta"), num_key_value_heads=2)
 
 
 @pytest.mark.engine
 def test_a_local_classifier_gives_the_same_alone_and_in_a_padded_batch(folder):
     prompts = ["right", "wrong scores " * 3, "response begins right ends", "wrong"]
-    together = asyncio.run(LocalClassifier(str(folder), batch_size=4).score(prompts))
-    alone = asyncio.run(LocalClassifier(str(folder), batch_size=1).score(prompts))
+    together = asyncio.run(LocalClassifier(folder, batch_size=4).score(prompts))
+    alone = asyncio.run(LocalClassifier(folder, batch_size=1).score(prompts))
     assert together == pytest.approx(alone, abs=1e-5)
     assert all(0 < p < 1 for p in together)
     assert len({round(p, 6) for p in together}) == 4
@@ -181,12 +192,9 @@ def test_a_local_classifier_gives_the_same_alone_and_in_a_padded_batch(folder):
 
 @pytest.mark.engine
 def test_an_opening_that_a_batch_shares_is_read_once_and_changes_nothing(folder, monkeypatch):
-    import torch
-
-    opening = "response begins " * 20  # 40 tokens, and one that begins the text
-    prompts = [opening + end for end in ("right", "wrong scores wrong", "right ends", "wrong", "right")]
+    prompts = [OPENING + end for end in ("right", "wrong scores wrong", "right ends", "wrong", "right")]
     prompts.insert(2, "response begins right")
-    classifier = LocalClassifier(str(folder), batch_size=5)
+    classifier = LocalClassifier(folder, batch_size=5)
     read = []
     monkeypatch.setattr(
         classifier._net, "forward",
@@ -194,11 +202,39 @@ def test_an_opening_that_a_batch_shares_is_read_once_and_changes_nothing(folder,
         or forward(**options),
     )  # fmt: skip
     together = asyncio.run(classifier.score(prompts))
-    alone = asyncio.run(LocalClassifier(str(folder), batch_size=1).score(prompts))
+    alone = asyncio.run(LocalClassifier(folder, batch_size=1).score(prompts))
     assert together == pytest.approx(alone, abs=1e-5)
     assert len(set(together)) == 5  # two are alike
     # sorted, the short one comes last, so that the five others share a batch: their opening is read once
     assert [tuple(shape) for shape in read] == [(1, 41), (5, 5), (1, 4)]
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(
+    ("kind", "side", "shares"),
+    [("llama", "right", True), ("llama", "left", True), ("gpt2", "right", True), ("bert", "right", False),
+     ("mistral", "right", False)],
+)  # fmt: skip
+def test_an_opening_is_shared_only_where_that_changes_nothing(tmp_path, kind, side, shares):
+    sliding = {"sliding_window": 8, "num_key_value_heads": 2} if kind == "mistral" else {}
+    where = save_classifier(tmp_path, kind, **sliding)
+    prompts = [OPENING + end for end in ("right", "wrong scores wrong", "right ends", "wrong")]
+    found = []
+    for batch_size in (1, 4):
+        classifier = LocalClassifier(where, batch_size=batch_size)
+        classifier._tokenizer.padding_side = side
+        assert classifier._shares == shares
+        found.append(asyncio.run(classifier.score(prompts)))
+    assert found[0] == pytest.approx(found[1], abs=1e-5)
+    assert len({round(p, 4) for p in found[0]}) == 4
+
+
+@pytest.mark.engine
+def test_judgements_that_are_alike_and_end_with_the_padding_token(tmp_path):
+    where = save_classifier(tmp_path, pad="<|im_end|>")
+    prompts = [OPENING + "right<|im_end|>"] * 3
+    together, alone = (asyncio.run(LocalClassifier(where, batch_size=n).score(prompts)) for n in (3, 1))
+    assert together == pytest.approx(alone, abs=1e-5)
 
 
 @pytest.mark.engine
@@ -213,14 +249,14 @@ def test_a_local_classifiers_reward_is_the_sigmoid_of_its_logit(folder):
             .logits[0, 0]
             .item()
         )
-    [reward] = asyncio.run(LocalClassifier(str(folder)).score(["right wrong"]))
+    [reward] = asyncio.run(LocalClassifier(folder).score(["right wrong"]))
     assert reward == pytest.approx(1 / (1 + math.exp(-logit)), abs=1e-6)
 
 
 @pytest.mark.engine
 def test_a_prompt_beyond_the_context_is_told_and_not_cut(folder):
     with pytest.raises((InputError, BackendError), match=r"1\d\d tokens"):
-        asyncio.run(LocalClassifier(str(folder)).score(["right " * 100]))
+        asyncio.run(LocalClassifier(folder).score(["right " * 100]))
 
 
 @pytest.mark.engine

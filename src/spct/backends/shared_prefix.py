@@ -40,15 +40,12 @@ def install(model: Any) -> bool:
     probe of three tokens finds out. Elsewhere the prompt's cache is to be copied per row.
     """
     from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
-    from transformers.cache_utils import DynamicLayer
     from transformers.masking_utils import sdpa_mask
 
-    cache = DynamicCache(config=model.config)
     usual = model.config._attn_implementation
-    if usual != "sdpa" or not model._supports_attention_backend:
+    if usual != "sdpa" or not reads_in_parts(model):
         return False
-    if not all(type(layer) is DynamicLayer for layer in cache.layers):
-        return False
+    cache = DynamicCache(config=model.config)
     AttentionInterface.register(NAME, attend)
     AttentionMaskInterface.register(NAME, sdpa_mask)
     model.set_attn_implementation(NAME)
@@ -62,6 +59,23 @@ def install(model: Any) -> bool:
         return True
     model.set_attn_implementation(usual)
     return False
+
+
+def reads_in_parts(model: Any) -> bool:
+    """Tell whether a text read in two parts, the second through a cache of the first, is as if read whole.
+
+    With encoders it is not: there an opening sees what comes after it. Nor do we try where a layer's cache is
+    no plain growing one (sliding windows, recurrent state).
+    """
+    from transformers import DynamicCache
+    from transformers.cache_utils import DynamicLayer
+
+    named = inspect.signature(type(model).forward).parameters
+    if not model._supports_attention_backend or not {"cache", "past_key_values"} & set(named):
+        return False
+    if not all(getattr(module, "is_causal", True) for module in model.modules()):
+        return False
+    return all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers)
 
 
 def as_option(model: Any, cache: Any) -> dict[str, Any]:
