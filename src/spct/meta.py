@@ -161,13 +161,20 @@ class LocalClassifier:
         try:
             with embedded.quiet():
                 self._tokenizer = AutoTokenizer.from_pretrained(place)
-                net = AutoModelForSequenceClassification.from_pretrained(place, num_labels=1)
+                net, report = AutoModelForSequenceClassification.from_pretrained(
+                    place, num_labels=1, output_loading_info=True
+                )
         except (OSError, ValueError) as error:
             raise InputError(
                 f"meta RM {model!r} does not load: {error}", expected="a folder or hub name"
             ) from None
         if adapter:
             net = embedded.with_adapter(net, adapter)
+        elif missing := report["missing_keys"]:
+            raise InputError(
+                f"meta RM {model!r} lacks {', '.join(sorted(missing)[:3])}: its rewards would be random",
+                expected="a classifier with one label, e.g. of `spct train meta-rm`",
+            )
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._net = net.eval().to(self._device)
         self._shares = reads_in_parts(self._net)

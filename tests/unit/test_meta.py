@@ -11,7 +11,7 @@ from aiohttp.test_utils import TestServer, unused_port
 from spct.errors import BackendError, InputError
 from spct.meta import ClassifyServer, LocalClassifier, meta_prompt, sigmoid
 from spct.types import Example, Trajectory
-from tiny_model import save_tokenizer
+from tiny_model import save_tiny_model, save_tokenizer
 
 
 def judged(text, order=(1, 0)):
@@ -263,3 +263,10 @@ def test_a_prompt_beyond_the_context_is_told_and_not_cut(folder):
 def test_a_folder_that_is_no_model_is_told(tmp_path):
     with pytest.raises(InputError, match="does not load"):
         LocalClassifier(str(tmp_path))
+
+
+@pytest.mark.engine
+def test_a_language_model_is_no_meta_rm(tmp_path):
+    pytest.importorskip("torch", reason="the extra `local` is not installed")
+    with pytest.raises(InputError, match=r"lacks score\.weight: its rewards would be random"):
+        LocalClassifier(str(save_tiny_model(tmp_path)))
