@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,6 +17,7 @@ np = pytest.importorskip("numpy")
 
 import cold_start  # noqa: E402
 import evaluate  # noqa: E402
+import habits  # noqa: E402
 import page  # noqa: E402
 import report  # noqa: E402
 import run  # noqa: E402
@@ -23,7 +25,7 @@ import stages  # noqa: E402
 
 from spct.errors import InputError  # noqa: E402
 from spct.evals.samples import Block  # noqa: E402
-from spct.types import Message, Request, SamplingParams  # noqa: E402
+from spct.types import Example, Message, Request, SamplingParams  # noqa: E402
 
 
 @pytest.mark.parametrize("module", [cold_start, run], ids=lambda module: module.__name__)
@@ -74,6 +76,41 @@ def test_differences_are_paired():
     assert found["points"] == 25.0
     assert 15 < found["low"] < 25 < found["high"] < 35
     assert report.column_of({"x": np.array([[1, 2], [3, 4]])}, "x:-1").tolist() == [2, 4]
+
+
+def test_habits_by_hand(monkeypatch):
+    query = "must say dog 2 times, may shout fir"
+    example = Example.of(query, ["dog fir sun", "dog dog FIR"], id="a", labels=[0, 10])
+    careful = (  # shown second response first; the last check misreads: what is there is fir, not FIR
+        "Specific Criteria:\n1. count must (weight 80%): dog 2\n2. caps may (weight 20%): fir\nAnalysis:\n"
+        "response 1: count dog 2 saw 2 yes; caps fir saw FIR yes; total 10\n"
+        "response 2: count dog 2 saw 1 no; caps fir saw FIR yes; total 2\nScores: \\boxed{10, 2}"
+    )
+    hasty = (
+        "Specific Criteria:\n1. count (weight 70%): dog 2\n2. caps (weight 30%): fir\nAnalysis:\n"
+        "response 1: count glance no; caps glance no; total 0\n"
+        "response 2: count glance no; caps glance no; total 0\nScores: \\boxed{1, 1}"
+    )
+    drawn = [SimpleNamespace(text=careful, order=(1, 0)), SimpleNamespace(text=hasty, order=(0, 1))]
+    monkeypatch.setattr(habits, "RunFolder", SimpleNamespace(load=lambda _: [(example, drawn)]))
+    assert habits.habits(Path()) == {
+        "hasty_criteria": 0.5,
+        "glances": 0.5,  # 4 of 8
+        "evidence": 0.75,  # 3 of the 4 that quote
+        "evidence/caps": 0.5,
+        "evidence/count": 1.0,
+    }
+
+
+def test_a_row_is_read_right_where_every_word_of_its_completion_is():
+    torch = pytest.importorskip("torch")
+    ids = torch.tensor([[1, 2, 3, 4], [1, 2, 3, 0], [3, 1, 2, 2]])
+    parts = torch.tensor([[1, 1, 2, 2], [1, 2, 2, 0], [1, 1, 1, 2]])  # prompt 1, completion 2, padding 0
+
+    def counts_up(input_ids, use_cache):  # always writes the next number: right in the first two rows
+        return SimpleNamespace(logits=torch.nn.functional.one_hot(input_ids + 1, 6).float())
+
+    assert cold_start.share_right(counts_up, (ids, parts)) == pytest.approx(2 / 3)
 
 
 def test_page_says_that_nothing_was_run():
