@@ -212,7 +212,7 @@ class LocalClassifier:
             cache = new_cache(self._net)
             opening = torch.tensor([rows[0][:shared]], device=self._device)
             self._net(input_ids=opening, use_cache=True, **as_option(self._net, cache))
-            cache.batch_select_indices(torch.zeros(len(rows), dtype=torch.long, device=self._device))
+            cache.reorder_cache(torch.zeros(len(rows), dtype=torch.long, device=self._device))
             options = as_option(self._net, cache) | {"use_cache": True}
         # on the right: padding on the left would part what is read from the opening
         padded = self._tokenizer.pad(

@@ -73,6 +73,7 @@ def test_greedy_equals_generate_and_all_samples_are_alike(backend):
         ("mistral", {"sliding_window": 16}, False),
         ("gemma2", {"sliding_window": 16}, False),
         ("gpt2", {"n_layer": 2, "n_embd": 64, "n_head": 2}, True),
+        ("lfm2", {"layer_types": ["conv", "full_attention"]}, False),
     ],
 )
 def test_other_architectures_agree_with_generate(tmp_path, kind, config, shared):

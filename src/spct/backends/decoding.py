@@ -126,7 +126,7 @@ def decode(
     if shared:
         options["prompts"] = Prompts([d.prompt.cache for d in batch], [len(d.seeds) for d in batch])
     else:
-        cache.batch_repeat_interleave(len(live))
+        cache.reorder_cache(torch.zeros(len(live), dtype=torch.long, device=model.device))
     while True:
         if batch[0].grammar:
             batch[0].grammar.forbid(logits, [row.matcher for _, row in live])
@@ -140,7 +140,7 @@ def decode(
         if len(kept) < len(live):
             live, index = [live[i] for i in kept], torch.tensor(kept, device=model.device)
             chosen, places = chosen[index], places[index]
-            cache.batch_select_indices(index)
+            cache.reorder_cache(index)
             if shared:
                 counts = Counter(number for number, _ in live)
                 options["prompts"].counts = [counts[number] for number in range(len(batch))]

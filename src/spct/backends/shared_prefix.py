@@ -123,9 +123,11 @@ def _growing_layer() -> Any:
             buffer[:, :, :length] = filled
             return buffer
 
-        def batch_select_indices(self, indices: Any) -> None:
-            super().batch_select_indices(indices)
+        def reorder_cache(self, beam_idx: Any) -> None:
+            super().reorder_cache(beam_idx)
             self.room = 0  # what is kept is a copy outside the buffers
+
+        batch_select_indices = reorder_cache
 
     return GrowingLayer
 
