@@ -113,7 +113,7 @@ def reject(c: Context) -> Facts:
 
 
 def rft(c: Context) -> Facts:
-    """Rejective fine-tuning; on a CPU with the prompts' common beginning read once a batch."""
+    """Rejective fine-tuning; on a CPU a prompt is read once for all of its trajectories."""
     import quick_rft
 
     from spct.backends.embedded import locate
