@@ -175,6 +175,10 @@ class LocalClassifier:
                 f"meta RM {model!r} lacks {', '.join(sorted(missing)[:3])}: its rewards would be random",
                 expected="a classifier with one label, e.g. of `spct train meta-rm`",
             )
+        if self._tokenizer.pad_token is None:
+            self._tokenizer.pad_token = self._tokenizer.eos_token
+        self._padding = self._tokenizer.pad_token_id
+        net.config.get_text_config().pad_token_id = self._padding  # the last token before it is read
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._net = net.eval().to(self._device)
         self._shares = reads_in_parts(self._net)
@@ -206,8 +210,7 @@ class LocalClassifier:
         """One logit a row of token ids: (rows,)."""
         import torch
 
-        padding = self._net.config.get_text_config().pad_token_id
-        shared, options = _opening(rows, padding) if self._shares else 0, {}
+        shared, options = _opening(rows, self._padding) if self._shares else 0, {}
         if shared:
             cache = new_cache(self._net)
             opening = torch.tensor([rows[0][:shared]], device=self._device)

@@ -170,7 +170,7 @@ def save_classifier(where, kind="llama", pad="<|endoftext|>", **config):
         "num_attention_heads": 2, "max_position_embeddings": 64, "num_labels": 1, "initializer_range": 0.5,
         "pad_token_id": tokenizer.pad_token_id,
     }  # fmt: skip
-    config = AutoConfig.for_model(kind, **settings, **config)
+    config = AutoConfig.for_model(kind, **settings | config)
     AutoModelForSequenceClassification.from_config(config).save_pretrained(where)
     return str(where)
 
@@ -227,6 +227,15 @@ def test_an_opening_is_shared_only_where_that_changes_nothing(tmp_path, kind, si
         found.append(asyncio.run(classifier.score(prompts)))
     assert found[0] == pytest.approx(found[1], abs=1e-5)
     assert len({round(p, 4) for p in found[0]}) == 4
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(("pad", "configured"), [("<|endoftext|>", None), ("<|im_start|>", 2), (None, 1)])
+def test_padding_is_that_of_the_tokenizer_whatever_the_config_says(tmp_path, pad, configured):
+    where = save_classifier(tmp_path, pad=pad, pad_token_id=configured)
+    prompts = ["right", "wrong scores " * 3, "wrong"]
+    together, alone = (asyncio.run(LocalClassifier(where, batch_size=n).score(prompts)) for n in (3, 1))
+    assert together == pytest.approx(alone, abs=1e-5)
 
 
 @pytest.mark.engine
