@@ -27,6 +27,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from spct.errors import InputError
 from spct.examples import open_text, write_examples
 from spct.prompts import render
 from spct.sampling import seed_of, shuffled
@@ -140,6 +141,8 @@ def balanced(points: list[Example], seed: int) -> list[Example]:
     for e in points:  # the best stands first
         (longest if len(e.responses[0]) == max(map(len, e.responses)) else others).append(e)
     odds = LONGEST_WINS / (1 - LONGEST_WINS)
+    if not longest or not others:
+        raise InputError(f"{len(longest)} longest win, {len(others)} others", expected="some of both")
     return [
         *take(others, round(len(longest) / odds), seed),
         *take(longest, round(len(others) * odds), seed),

@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -95,11 +95,18 @@ def parse_scale(text: str) -> tuple[int, int]:
         raise ConfigError(f"--scale is {text!r}", expected="lowest..highest, e.g. 1..10") from None
 
 
-def judge_config(given: dict[str, Any], engine: Engine) -> JudgeConfig:
-    """The settings, with the embedded model's own defaults."""
-    if engine.embedded:
-        given = embedded.settings(engine.adapter, hinted=given.get("hinted", False)) | given
-    return build(JudgeConfig, given)
+def judge_config(
+    given: dict[str, Any], engine: Engine, protocol: Mapping[str, Any] | None = None
+) -> JudgeConfig:
+    """The settings, with the embedded model's own defaults.
+
+    Args:
+        given: What the user asks for; it wins.
+        engine: Of the judge.
+        protocol: What a benchmark asks for; an embedded model keeps to the prompt that it was trained with.
+    """
+    own = embedded.settings(engine.adapter, hinted=given.get("hinted", False)) if engine.embedded else {}
+    return build(JudgeConfig, dict(protocol or {}) | own | given)
 
 
 def score_file(

@@ -109,6 +109,10 @@ def test_the_embedded_model_is_asked_as_it_was_trained(tmp_path, monkeypatch):
     assert embedded.settings("none") == embedded.settings("a/folder/of/mine") == weak
     assert judge_config({"k": 3}, Engine()).template == "brief"
     assert judge_config({"template": "pointwise"}, Engine()).template == "pointwise"
+    fixed = {"template": "single", "order": "given"}  # by a benchmark's protocol
+    assert judge_config({}, Engine(), fixed).template == "brief"
+    assert judge_config({}, Engine(), fixed).order == "given"
+    assert judge_config({}, Engine(model="m", base_urls=("http://localhost",)), fixed).template == "single"
     assert judge_config({"hinted": True}, Engine()).template is None  # the hint has a template of its own
     assert judge_config({}, Engine(model="m", base_urls=("http://localhost",))).template is None
 

@@ -99,7 +99,7 @@ def run(wanted: Wanted, given: dict[str, Any], engine: Engine) -> int:
             principles.get(benchmark.name),
             wanted.filtered,
         )
-        config = judge_config(dict(benchmark.settings) | given, engine)
+        config = judge_config(given, engine, benchmark.settings)
         planned = plan_units(benchmark, _load(benchmark, wanted), plan)
         planned.notes.extend(_contamination(planned.units, wanted.training))
         jobs.append(
