@@ -47,13 +47,14 @@ browser:
 test: .venv/.dev browser  ## all but the slow tests, < 10 minutes on two cores
 	$(BIN)/python -m pytest -m "not slow and not gpu"
 
-# verl wants other versions than TRL does: an environment of its own (1.8 GB).
+# verl wants other versions than TRL does: an environment of its own (1.8 GB). The bound on virtualenv, which ray
+# asks for, spares pip a search through forty of its releases.
 .venv-verl/.ready: pyproject.toml constraints.txt
 	@echo "installing verl into .venv-verl ..."
 	@$(PYTHON) -m venv .venv-verl
 	@.venv-verl/bin/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 	@.venv-verl/bin/pip install --quiet -e '.[serve,ray]' "$$(grep '^torch==' constraints.txt)" 'tensordict<=0.10' \
-	  'transformers>=5.5.3,<5.11,!=5.6.0' hydra-core datasets pandas pyarrow torchdata codetiming 'ray[default]' \
+	  'transformers>=5.5.3,<5.11,!=5.6.0' hydra-core datasets pandas pyarrow torchdata codetiming 'ray[default]' 'virtualenv<21.14.6' \
 	  pillow pytest hypothesis httpx2
 	@.venv-verl/bin/pip install --quiet --no-deps verl==0.9.1
 	@touch $@
@@ -73,7 +74,7 @@ bench-demo: .venv/.dev browser  ## a small run of three benchmarks with the embe
 	$(BIN)/spct bench report runs/bench-demo --out runs/bench-demo/report.html
 
 bench-embedded: .venv/.dev browser  ## a sample of RMB, LLMBar, ReaLMistake: embedded judge, random, longest
-	$(BIN)/spct bench run rmb llmbar realmistake --data ../shared/data --out runs/bench-embedded --limit 15 --stratified -k 4 --max-tokens 160
+	$(BIN)/spct bench run rmb llmbar realmistake --data ../shared/data --out runs/bench-embedded --limit 24 --stratified -k 8
 	$(BIN)/spct bench report runs/bench-embedded --out runs/bench-embedded/report.html
 
 golden: .venv/.dev  ## rewrite the golden files; read the diff before you commit it

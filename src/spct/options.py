@@ -27,9 +27,12 @@ Scale = Annotated[str | None, typer.Option(help="Lowest..highest score, e.g. 1..
 Adaptive = Annotated[str | None, typer.Option(help="off, exact or confident: stop before k (default: off).")]
 Alpha = Annotated[float | None, typer.Option(help="Risk of another winner, for confident (default: 0.01).")]
 Temperature = Annotated[float | None, typer.Option(help="Default: 0 for k = 1, else 0.5")]
-MaxTokens = Annotated[int | None, typer.Option(help="New tokens per sample (default: 2048; smollm2: 512).")]
+MaxTokens = Annotated[int | None, typer.Option(help="New tokens per sample (default: 2048; smollm2: 256).")]
 Constrain = Annotated[
-    bool | None, typer.Option(help="Constrain decoding to the output form (default: smollm2: yes, else no).")
+    bool | None,
+    typer.Option(
+        help="Constrain decoding to the output form (default: no, but for smollm2 without its adapter)."
+    ),
 ]
 Shots = Annotated[str | None, typer.Option(help="JSONL of worked examples with a judgement.")]
 MinValid = Annotated[int | None, typer.Option(help="Fewer valid samples give no rewards (default: 1).")]
