@@ -223,7 +223,8 @@ def _facts(found: dict[str, Any]) -> str:
             ends.append((f"{title}, {run}", *(_number(end[key]) for key in keys)))
     rl = ("last 10 steps of RL", "accuracy", "worst domain", "readable", "KL", "entropy")
     return (
-        "### Training\nMinutes are the sum over stages; `run.py` runs two at a time, or as many as `--jobs` says.\n\n"
+        "### Training\nMinutes are the sum over stages; `run.py` runs two at a time,"
+        " or as many as `--jobs` says.\n\n"
         + table(head, rows)
         + "\n"
         + table(rl, ends)
