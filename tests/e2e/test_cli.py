@@ -329,5 +329,5 @@ def test_help_shows_every_default_and_no_markup_swallows_one():
     from spct.cli import app
 
     shown = CliRunner().invoke(app, ["score", "--help"], env={"COLUMNS": "250"}, color=False).output
-    for default in ("balanced", "off", "0.01", "ceil(k/2)", "2048; smollm2: 512"):
+    for default in ("balanced", "off", "0.01", "ceil(k/2)", "2048; smollm2: 256"):
         assert f"(default: {default})" in shown
