@@ -52,7 +52,7 @@ class LocalBackend:
             for `smollm2`, where there is one, and `none` takes none.
         device: `cpu`, `cuda`, `cuda:1`, ...; `auto` spreads over all GPUs; None takes a GPU if any.
         dtype: Name of a torch dtype, e.g. `float32`; None is the model's own, but on a CPU bfloat16 where it
-            multiplies in it (AVX-512 BF16, AMX: 1.5 times as fast), else float32.
+            multiplies in it (AVX-512 BF16, AMX), which is faster, else float32.
         max_concurrency: Requests to hand over at a time; those that fit are decoded together.
 
     Raises:
