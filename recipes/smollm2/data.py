@@ -27,6 +27,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from refusals import answered_pairs, graded_pairs
+
 from spct.errors import InputError
 from spct.examples import open_text, write_examples
 from spct.prompts import render
@@ -43,6 +45,7 @@ FILES = {
     "general": "gsm8k_train.jsonl.xz",
 }
 PROMPTS = ("brief", "brief_single")  # of two or more responses, of one
+BROKEN = ("example",)  # AlpacaEval's models whose outputs attack the grader
 MARGIN = 0.3  # of win rates, between the best response and any other
 LONGEST_WINS = 0.5  # share of chat and safety points in which the best response is the longest one
 SIZES = ((2, 0.7), (3, 0.15), (4, 0.15))  # responses of a chat point
@@ -185,6 +188,19 @@ def safety_points(rows: Iterable[dict[str, Any]], limit: Limit) -> Iterator[Exam
             yield example
 
 
+def answered(rows: Iterable[dict[str, Any]], split: str, limit: Limit, seed: int) -> list[Example]:
+    """Pairs of the best output and a refusal, of harmless queries of one split (refusals.py)."""
+    best = [
+        (r["id"], r["prompt"], max(r["outputs"], key=lambda o: o["win_rate"]))
+        for r in rows
+        if r["split"] == split
+    ]
+    pairs = answered_pairs(
+        ((name, query, o["text"]) for name, query, o in best if o["win_rate"] >= 0.2), seed
+    )
+    return [pair for pair in pairs if limit.fits(pair)]
+
+
 def turns_of(text: str) -> tuple[Message, ...]:
     r"""Turns of a transcript.
 
@@ -271,21 +287,27 @@ def build(source: Path, out: Path, size: str, seed: int, tokens: Counted) -> dic
     """
     wanted, limit = sizes(size), Limit(sizes(size)["max_prompt_tokens"], tokens)
     rows = {name: rows_of(source / file) for name, file in FILES.items()}
+    for row in rows["chat"]:
+        row["outputs"] = [o for o in row["outputs"] if o["model"] not in BROKEN]
     parts: dict[str, list[Example]] = {"train": [], "dev": []}
     for split, part in parts.items():
         drawn = list(chat_points(rows["chat"], split, limit, per_query=wanted["per_query"], seed=seed))
         part += take(balanced(drawn, seed), wanted["chat"] if split == "train" else wanted["dev"], seed)
-    safety = balanced(list(safety_points(rows["safety"], limit)), seed)
-    others = split_by_query(
-        [*safety, *math_points(rows["math"], limit, seed=seed)],
-        SHARES,
-        seed=seed,
-    )
-    for split, found in others.items():
-        for name in ("safety", "math"):
-            of_domain = [e for e in found if e.meta["domain"] == name]
-            parts[split] += take(of_domain, wanted[name] if split == "train" else wanted["dev"], seed)
-    write(out / "fit.jsonl", for_fit(rows, {e.messages for e in others["dev"]}, seed))
+        part += take(
+            answered(rows["chat"], split, limit, seed), wanted["answered"] if split == "train" else 0, seed
+        )
+    pairs = list(safety_points(rows["safety"], limit))
+    found = {
+        "safety": balanced(pairs, seed),
+        "graded": balanced([e for e in graded_pairs(pairs, seed) if limit.fits(e)], seed),
+        "math": list(math_points(rows["math"], limit, seed=seed)),
+    }
+    aside: set[tuple[Message, ...]] = set()
+    for name, points in found.items():
+        for split, side in split_by_query(points, SHARES, seed=seed).items():
+            parts[split] += take(side, wanted[name if split == "train" else "dev"], seed)
+            aside |= {e.messages for e in side} if split == "dev" else set()
+    write(out / "fit.jsonl", for_fit(rows, aside, seed))
     for split, part in parts.items():
         random.Random(seed_of(seed, split)).shuffle(part)
         write(out / f"{split}.jsonl", part)
@@ -317,10 +339,12 @@ def build(source: Path, out: Path, size: str, seed: int, tokens: Counted) -> dic
 def for_fit(rows: dict[str, list[dict[str, Any]]], dev: set[tuple[Message, ...]], seed: int) -> list[Example]:
     """All that the teacher's weights are fitted to: training queries, whatever their length."""
     anything = Limit(0, None)
-    chat = chat_points(rows["chat"], "train", anything, per_query=FIT_PER_QUERY, seed=seed + 1)
-    safety = balanced(list(safety_points(rows["safety"], anything)), seed)
-    others = [*safety, *math_points(rows["math"], anything, seed=seed)]
-    points = [*balanced(list(chat), seed), *(e for e in others if e.messages not in dev)]
+    chat = list(chat_points(rows["chat"], "train", anything, per_query=FIT_PER_QUERY, seed=seed + 1))
+    pairs = list(safety_points(rows["safety"], anything))
+    others = [*balanced(pairs, seed), *balanced(list(graded_pairs(pairs, seed)), seed)]
+    others += math_points(rows["math"], anything, seed=seed)
+    points = [*balanced(chat, seed), *answered(rows["chat"], "train", anything, seed)]
+    points += [e for e in others if e.messages not in dev]
     return [e for e in points if max(map(len, e.responses)) < FIT_CHARACTERS]
 
 

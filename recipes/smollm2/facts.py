@@ -42,13 +42,16 @@ def _listed(*phrases: str) -> re.Pattern[str]:
 _N = "n[o'’]t"
 WORDING = {  # a fact is 1 where one of its phrases stands in the response
     "refusal": _listed(
-        rf"(?:i|we) (?:(?:can|could|wo|do|would){_N}|cannot) (?:help|assist|provide|support|do that"
-        r"|recommend|tell you|give you|answer|offer|encourage|condone|fulfil\w*|comply|create|write"
-        r"|think i should|want to)",
+        rf"(?:i|we) (?:really |just |simply |also )?(?:can?|could|wo|do|would){_N} (?:help|assist|provide"
+        r"|support|do (?:that|this|it|so)|recommend|suggest|tell you|give|show you|teach|share|discuss|advise"
+        r"|answer|offer|encourage|condone|fulfil\w*|comply|create|write|engage|take part|participate"
+        r"|go along|think i should|want to|feel comfortable|and will not|in good conscience)",
+        r"not something (?:i|we) (?:can|could|will|am able to|want to)",
+        r"not (?:appropriate|right) for me to",
         r"(?:i'm|i am|we are) (?:unable|not able|not going|not willing|not comfortable)\b",
         r"(?:i'm|i am) sorry,? but i",
         r"against my \w+",
-        r"i (?:would rather not|refuse|must decline)",
+        r"i(?: would|'d) rather not|i (?:refuse|must decline|have to decline|will not)",
     ),
     "apology": _listed("sorry", "apologi[sz]e", "my apologies", "forgive me", "i regret"),
     "machine": _listed(
@@ -194,7 +197,8 @@ def measure(query: str, response: str, answer: str | None = None) -> dict[str, f
     >>> facts["items"] == math.log1p(2), facts["count"], facts["unfinished"]
     (True, 1.0, 0.0)
     """
-    text, words = response.strip(), _WORD.findall(response.lower())
+    text = response.strip().replace("’", "'")
+    words = _WORD.findall(text.lower())
     asked = [w for w in _WORD.findall(query.lower()) if w not in _STOP and len(w) > 2]
     items, sentences = len(_ITEM.findall(text)), max(1, len(re.findall(r"[.!?](?:\s|$)", text)))
     facts = {name: float(bool(pattern.search(text))) for name, pattern in WORDING.items()}

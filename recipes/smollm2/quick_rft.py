@@ -109,7 +109,9 @@ def make_trainer(config: RFTConfig, stage: Stage, tokenizer: Any, packed: Sequen
             )
             targets = inputs["labels"][0, 1:]
             total = torch.nn.functional.cross_entropy(output.logits[0].float(), targets, reduction="sum")
-            count = len(targets) if num_items_in_batch is None else num_items_in_batch
+            count = len(targets)
+            if num_items_in_batch is not None:  # of all processes, whose gradients are averaged, not summed
+                count = num_items_in_batch / self.accelerator.num_processes
             return (total / count, output) if return_outputs else total / count
 
     rows = [

@@ -97,7 +97,7 @@ def alone(c: Context) -> Facts:
 
 
 def reject(c: Context) -> Facts:
-    """Keep what is right and not too easy (§3), and mix in general rows."""
+    """Keep what is right (§3), and mix in general rows; what is easy for the teacher is not for its pupil."""
     from spct.training.rejection import reject_runs
 
     manifest = reject_runs(
@@ -105,6 +105,7 @@ def reject(c: Context) -> Facts:
         c.path("reject", "rows.jsonl"),
         general=[c.path("data", "general.jsonl")],
         ratio=c.settings["general_ratio"],
+        keep_easy=True,
         template=PROMPTS[0],
         single=PROMPTS[1],
         seed=c.seed,

@@ -51,8 +51,8 @@ TRIES = 16  # draws to find one that agrees with a hint
 SPREAD = 2.2  # points of score per standard deviation
 GENERAL = 0.25  # weight of what matters in general against what tells these responses apart
 MIDDLE = 5.5  # of the scale
-QUOTES = 0.5  # how often a response's opening words are quoted
-TOLD = {1: 3, 2: 3, 3: 2, 4: 1}  # facts told of each of n responses
+VARIED = 0.1  # how often another wording is taken than the first: what varies is what is judged
+TOLD = {1: 3, 2: 2, 3: 2, 4: 1}  # facts told of each of n responses
 _HINT = re.compile(r"people (?:found response (\d+) to be the best|gave this response the score (\d+))")
 
 
@@ -229,19 +229,16 @@ class Case:
         criteria = [(KINDS[self.kind][name], percent) for name, percent in chosen]
         lines = ["Specific Criteria:"]
         lines += [
-            f"{number}. {rng.choice(c.names)} (weight {percent}%): {rng.choice(c.asks)}"
+            f"{number}. {worded(rng, c.names)} (weight {percent}%): {worded(rng, c.asks)}"
             for number, (c, percent) in enumerate(criteria, start=1)
         ]
         lines.append("Analysis:")
-        quoting = rng.random() < QUOTES and len(scores) < 3
         for place in range(len(scores)):
-            lines.append(f"Response {place + 1}: {self.seen(rng, chosen, place, quoting=quoting)}.")
+            lines.append(f"Response {place + 1}: {self.seen(rng, chosen, place)}.")
         return "\n".join([*lines, f"Scores: \\boxed{{{', '.join(map(str, scores))}}}"])
 
-    def seen(
-        self, rng: random.Random, chosen: Sequence[tuple[str, int]], place: int, *, quoting: bool
-    ) -> str:
-        """The facts that decided, of one response: those whose voices differ most, in any order."""
+    def seen(self, rng: random.Random, chosen: Sequence[tuple[str, int]], place: int) -> str:
+        """A response's opening words, and the facts that decided; those that differ most come first."""
         n, weighed = len(self.responses), []
         for fact in (f for name, _ in chosen for f in self.criteria[name]):
             phrases = [TELL[fact](self.facts[i][fact]) for i in range(n)]
@@ -251,10 +248,16 @@ class Case:
                 apart = sum(others) / (n - 1) if others else 0.0
                 weighed.append((bool(others), apart or abs(voices[place]), fact))
         told = [fact for _, _, fact in sorted(weighed, reverse=True)[: TOLD.get(n, 1)]]
-        rng.shuffle(told)
-        phrases = [rng.choice(TELL[fact](self.facts[place][fact])) for fact in told] or ["nothing stands out"]
-        quoted = opening(self.responses[place]) if quoting else None
-        return (f'"{quoted}": ' if quoted else "") + "; ".join(phrases[: 2 if quoted else 3])
+        phrases = [worded(rng, TELL[fact](self.facts[place][fact])) for fact in told] or [
+            "nothing stands out"
+        ]
+        quoted = opening(self.responses[place])
+        return (f'"{quoted}": ' if quoted else "") + "; ".join(phrases)
+
+
+def worded(rng: random.Random, phrases: Sequence[str]) -> str:
+    """The first of phrases that say the same, or now and then another."""
+    return rng.choice(phrases) if rng.random() < VARIED else phrases[0]
 
 
 def report(examples: Sequence[Example], weights: dict[str, Any], *, draws: int = 3) -> dict[str, Any]:

@@ -23,8 +23,8 @@ def sample(index, scores=None, *, hinted=False, failure=None, text="critique", t
     )  # fmt: skip
 
 
-def reasons(*trajectories, leak="flag"):
-    result = reject([(PAIR, trajectories)], leak=leak)
+def reasons(*trajectories, **options):
+    result = reject([(PAIR, trajectories)], **options)
     kept = [(k.trajectory.sample, k.trajectory.hinted) for k in result.kept]
     return kept, [(d.sample, d.hinted, d.reason) for d in result.dropped]
 
@@ -46,6 +46,15 @@ def test_all_correct_is_too_easy_but_hinted_samples_stay():
     kept, dropped = reasons(*easy, sample(0, (9, 1), hinted=True))
     assert kept == [(0, True)]
     assert [d[2] for d in dropped] == ["too_easy"] * 3
+
+
+def test_what_is_easy_for_a_teacher_can_be_kept():
+    found = [*(sample(i, (8, 5)) for i in range(3)), sample(0, (9, 1), hinted=True)]
+    kept, dropped = reasons(*found, keep_easy=True)
+    assert kept == [(0, False), (1, False), (2, False), (0, True)]
+    assert dropped == []
+    kept, dropped = reasons(sample(0, (8, 5)), sample(1, (5, 8)), keep_easy=True)
+    assert (kept, dropped) == ([(0, False)], [(1, False, "wrong")])
 
 
 def test_a_lost_sample_is_no_evidence_of_ease():

@@ -139,6 +139,10 @@ def reject(
     leak: Annotated[
         str, typer.Option(help="Hinted critiques that speak of the hint: off, flag or drop.")
     ] = "flag",
+    keep_easy: Annotated[
+        bool,
+        typer.Option(help="Keep what the teacher always gets right: for a teacher other than the pupil."),
+    ] = False,
     template: Annotated[str | None, typer.Option(help="Prompt of two or more responses.")] = None,
     single_template: Annotated[str, typer.Option(help="Prompt of one response.")] = "single",
     min_points: Annotated[int, typer.Option(help="Fewer data points left are an error.")] = 1,
@@ -154,6 +158,7 @@ def reject(
         general=general or [],
         ratio=ratio,
         leak=check_leak(leak),
+        keep_easy=keep_easy,
         template=template,
         single=single_template,
         min_points=min_points,

@@ -83,12 +83,16 @@ def check_leak(value: str) -> Leak:
     return cast(Leak, value)
 
 
-def reject(points: Iterable[tuple[Example, Sequence[Trajectory]]], *, leak: Leak = "flag") -> Rejection:
+def reject(
+    points: Iterable[tuple[Example, Sequence[Trajectory]]], *, leak: Leak = "flag", keep_easy: bool = False
+) -> Rejection:
     """Choose the trajectories to learn from (§3).
 
     Args:
         points: Each data point with all its trajectories; N is the number of its non-hinted ones.
         leak: `flag` reports hinted critiques that speak of the hint, `drop` rejects them too.
+        keep_easy: Keep data points that are right in all N samples (ours): for trajectories of another
+            model than the one that is to learn, as what is easy for a teacher is not yet so for its pupil.
 
     Raises:
         InputError: An example has no usable labels.
@@ -99,9 +103,9 @@ def reject(points: Iterable[tuple[Example, Sequence[Trajectory]]], *, leak: Leak
         if fault:
             raise InputError(f"example {example.id!r}: {fault}", expected="labels with exactly one maximum")
         plain = [t for t in trajectories if not t.hinted]
-        too_easy = bool(plain) and all(is_correct(t.scores, example.labels or ()) for t in plain)
+        always_right = bool(plain) and all(is_correct(t.scores, example.labels or ()) for t in plain)
         for t in trajectories:
-            reason = _reason(example, t, too_easy=too_easy)
+            reason = _reason(example, t, too_easy=always_right and not keep_easy)
             phrase = leaked(t) if t.hinted and reason is None and leak != "off" else None
             if phrase:
                 result.leaks.append((example.id, phrase))
@@ -197,6 +201,7 @@ def reject_runs(
     general: Sequence[str | Path] = (),
     ratio: float = 0.0,
     leak: Leak = "flag",
+    keep_easy: bool = False,
     template: str | None = None,
     single: str = "single",
     min_points: int = 1,
@@ -211,6 +216,7 @@ def reject_runs(
         general: Sources of general instruction data.
         ratio: General rows per kept trajectory.
         leak: See `reject`.
+        keep_easy: See `reject`.
         template: Prompt of two or more responses, as in the rollouts.
         single: Prompt of one response.
         min_points: Fewer data points with a kept trajectory are an error.
@@ -225,7 +231,7 @@ def reject_runs(
     """
     folders = [RunFolder.load(run) for run in runs]
     points = merge_runs(folders, allow_missing=allow_missing)
-    result = reject(points, leak=leak)
+    result = reject(points, leak=leak, keep_easy=keep_easy)
     counts = {"points": len(points), "samples": sum(len(ts) for _, ts in points), **result.counts()}
     _enough(result, counts, min_points)
     scale = folders[0].manifest["settings"].get("scale")
@@ -237,7 +243,13 @@ def reject_runs(
         "runs": [str(run) for run in runs],
         "models": sorted({t.model for _, ts in points for t in ts}),
         "general": {"sources": [str(s) for s in general], "ratio": ratio, "rows": len(mixed) - len(rows)},
-        "settings": {"leak": leak, "template": template, "single_template": single, "seed": seed},
+        "settings": {
+            "leak": leak,
+            "keep_easy": keep_easy,
+            "template": template,
+            "single_template": single,
+            "seed": seed,
+        },
         "counts": counts,
         "rows": len(mixed),
         "leaks": [{"example": name, "phrase": phrase} for name, phrase in result.leaks],
