@@ -39,6 +39,7 @@ def _listed(*phrases: str) -> re.Pattern[str]:
     return re.compile(rf"(?<![\w'’])(?:{'|'.join(phrases)})(?![\w])", re.IGNORECASE)
 
 
+_SPECIFIC = re.compile(r"(?<=[a-z,] )[A-Z][a-z]+|\d+")
 _N = "n[o'’]t"
 WORDING = {  # a fact is 1 where one of its phrases stands in the response
     "refusal": _listed(
@@ -207,7 +208,7 @@ def measure(query: str, response: str, answer: str | None = None) -> dict[str, f
         "items": math.log1p(items),
         "sentence": min(len(words) / sentences, 60.0),
         "variety": len({w for w in words if len(w) > 6}) / max(len(words), 1),
-        "specifics": math.log1p(len(re.findall(r"(?<=[a-z,] )[A-Z][a-z]+|\d+", text))),
+        "specifics": math.log1p(len(_SPECIFIC.findall(text))),
         "overlap": sum(w in set(words) for w in set(asked)) / len(set(asked)) if asked else 0.5,
         "repeats": _repeats(words),
         "unfinished": float(bool(text) and text[-1] not in ".!?\"'”’)]}`*:;…|>" and items == 0),
@@ -328,6 +329,20 @@ def _value(first: str, rest: str) -> float | None:
         else:
             terms[-1] *= value
     return sign * sum(terms)
+
+
+def evidence(fact: str, response: str, most: int = 5) -> str | None:
+    """The first words of a response that show a fact; None where there are none, or none to be quoted.
+
+    >>> evidence("warning", "I think that it is against the law, and wrong.")
+    'against the law'
+    """
+    pattern = _SPECIFIC if fact == "specifics" else WORDING.get(fact)
+    found = pattern.search(response.replace("’", "'")) if pattern else None
+    if not found:
+        return None
+    words = " ".join(response[found.start() : found.end()].split()[:most])
+    return words if re.fullmatch(r"[A-Za-z0-9'’ ,.-]+", words) else None
 
 
 def opening(response: str, most: int = 4) -> str | None:

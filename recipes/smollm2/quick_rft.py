@@ -119,6 +119,7 @@ def make_trainer(config: RFTConfig, stage: Stage, tokenizer: Any, packed: Sequen
         for p in packed  # the trainer counts a row's labels from the second on
     ]
     own = {"remove_unused_columns": False, "max_length": None}  # lengths are checked before packing
+    own |= {"ddp_find_unused_parameters": False}  # there are none
     arguments = engine_fields(SFTConfig, on_device(rft_arguments(config)) | own)
     return SharedPrompt(
         model=config.model,

@@ -9,7 +9,7 @@ each response by them alone, and says which facts decided:
     2. Substance (weight 40%): still gives the user something
     Analysis:
     Response 1: "You could try": does not refuse; no word of warning.
-    Response 2: refuses to help; uses words of warning.
+    Response 2: "No, that is": "I won't help" refuses to help; "illegal" uses words of warning.
     Scores: \boxed{3, 8}
 
 So every sentence is true, draws differ, and some are wrong: their criteria missed what decided. With a
@@ -32,7 +32,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from facts import measure, opening
+from facts import evidence, measure, opening
 from principles import KINDS, kind_of
 from telling import TELL
 
@@ -52,7 +52,7 @@ SPREAD = 2.2  # points of score per standard deviation
 GENERAL = 0.25  # weight of what matters in general against what tells these responses apart
 MIDDLE = 5.5  # of the scale
 VARIED = 0.1  # how often another wording is taken than the first: what varies is what is judged
-TOLD = {1: 3, 2: 2, 3: 2, 4: 1}  # facts told of each of n responses
+TOLD = {1: 3, 2: 3, 3: 2, 4: 1}  # facts told of each of n responses
 _HINT = re.compile(r"people (?:found response (\d+) to be the best|gave this response the score (\d+))")
 
 
@@ -248,11 +248,14 @@ class Case:
                 apart = sum(others) / (n - 1) if others else 0.0
                 weighed.append((bool(others), apart or abs(voices[place]), fact))
         told = [fact for _, _, fact in sorted(weighed, reverse=True)[: TOLD.get(n, 1)]]
-        phrases = [worded(rng, TELL[fact](self.facts[place][fact])) for fact in told] or [
-            "nothing stands out"
-        ]
+        seen = [self.told(rng, fact, place) for fact in told] or ["nothing stands out"]
         quoted = opening(self.responses[place])
-        return (f'"{quoted}": ' if quoted else "") + "; ".join(phrases)
+        return (f'"{quoted}": ' if quoted else "") + "; ".join(seen)
+
+    def told(self, rng: random.Random, fact: str, place: int) -> str:
+        """A fact in words, behind those of the response that show it, where there are such."""
+        words = evidence(fact, self.responses[place])
+        return (f'"{words}" ' if words else "") + worded(rng, TELL[fact](self.facts[place][fact]))
 
 
 def worded(rng: random.Random, phrases: Sequence[str]) -> str:

@@ -43,8 +43,8 @@ def load():
 
 
 M = load()
-data, facts, principles, refusals, teacher = (
-    M[name] for name in ("data", "facts", "principles", "refusals", "teacher")
+data, facts, principles, refusals, teacher, truth = (
+    M[name] for name in ("data", "facts", "principles", "refusals", "teacher", "truth")
 )
 WEIGHTS = teacher.load_weights()
 
@@ -53,7 +53,7 @@ def example(query, responses, labels=None, domain="chat", **meta):
     return Example.of(query, responses, labels=labels, meta={"domain": domain} | meta)
 
 
-@pytest.mark.parametrize("name", ["data", "facts", "quick_rft"])
+@pytest.mark.parametrize("name", ["data", "facts", "quick_rft", "truth"])
 def test_examples_in_docstrings(name):
     found = doctest.testmod(M[name])
     assert found.attempted > 0
@@ -371,6 +371,9 @@ def test_the_teacher_goes_through_rollout_and_rejection(built, tmp_path):
         counts = tally(run)
         assert counts["parsed"] == counts["samples"] == n * len(points)
         assert not any(leaked(t) for _, found in run for t in found)
+        told = truth.count(run)
+        assert told["statements"] > 4 * len(points)
+        assert told["true"] == told["statements"] > told["of_another"]
     manifest = reject_runs(
         [tmp_path / "teacher", tmp_path / "hinted"],
         tmp_path / "rows.jsonl",
@@ -379,6 +382,13 @@ def test_the_teacher_goes_through_rollout_and_rejection(built, tmp_path):
     )
     assert manifest["counts"]["kept_hinted"] > 0.5 * len(points)
     assert manifest["general"]["rows"] > 0
+
+
+def test_what_is_quoted_as_evidence_stands_in_the_response():
+    response = "I’m sorry, but I can’t help with that. Sir John said in 1999 that it is wrong."
+    quoted = {name: facts.evidence(name, response) for name in ("refusal", "warning", "specifics", "length")}
+    assert quoted == {"refusal": "I’m sorry, but I", "warning": "wrong", "specifics": "John", "length": None}
+    assert facts.evidence("refusal", "Of course.") is None
 
 
 def test_evaluation_files_are_not_named():
