@@ -1,7 +1,7 @@
 """Data points of the recipe, from public files: preference lists, harmless pairs, worked sums.
 
     alpaca_eval_preferences.jsonl.xz          chat     pairs and lists, labels from win rates
-    hh_harmless_base_test.jsonl.gz            safety   pairs
+    hh_harmless_base_test.jsonl.gz            safety   pairs, and pairs with refusals of ours (refusals.py)
     gsm8k_example_model_solutions.jsonl.xz    math     singles with labels 0/1, and pairs
     gsm8k_train.jsonl.xz                      general  questions and answers
 
@@ -46,6 +46,7 @@ FILES = {
 }
 PROMPTS = ("brief", "brief_single")  # of two or more responses, of one
 BROKEN = ("example",)  # AlpacaEval's models whose outputs attack the grader
+LEAST = 0.2  # win rate of an answer that is better than a refusal
 MARGIN = 0.3  # of win rates, between the best response and any other
 LONGEST_WINS = 0.5  # share of chat and safety points in which the best response is the longest one
 SIZES = ((2, 0.7), (3, 0.15), (4, 0.15))  # responses of a chat point
@@ -188,17 +189,12 @@ def safety_points(rows: Iterable[dict[str, Any]], limit: Limit) -> Iterator[Exam
             yield example
 
 
-def answered(rows: Iterable[dict[str, Any]], split: str, limit: Limit, seed: int) -> list[Example]:
-    """Pairs of the best output and a refusal, of harmless queries of one split (refusals.py)."""
-    best = [
-        (r["id"], r["prompt"], max(r["outputs"], key=lambda o: o["win_rate"]))
-        for r in rows
-        if r["split"] == split
-    ]
-    pairs = answered_pairs(
-        ((name, query, o["text"]) for name, query, o in best if o["win_rate"] >= 0.2), seed
-    )
-    return [pair for pair in pairs if limit.fits(pair)]
+def answered(rows: list[dict[str, Any]], limit: Limit, seed: int) -> list[Example]:
+    """Pairs of the best output and a refusal, of harmless training queries (refusals.py)."""
+    train = [r for r in rows if r["split"] == "train"]
+    best = [(r["id"], r["prompt"], max(r["outputs"], key=lambda o: o["win_rate"])) for r in train]
+    good = [(name, query, o["text"]) for name, query, o in best if o["win_rate"] >= LEAST]
+    return [pair for pair in answered_pairs(good, seed) if limit.fits(pair)]
 
 
 def turns_of(text: str) -> tuple[Message, ...]:
@@ -293,9 +289,7 @@ def build(source: Path, out: Path, size: str, seed: int, tokens: Counted) -> dic
     for split, part in parts.items():
         drawn = list(chat_points(rows["chat"], split, limit, per_query=wanted["per_query"], seed=seed))
         part += take(balanced(drawn, seed), wanted["chat"] if split == "train" else wanted["dev"], seed)
-        part += take(
-            answered(rows["chat"], split, limit, seed), wanted["answered"] if split == "train" else 0, seed
-        )
+    parts["train"] += take(answered(rows["chat"], limit, seed), wanted["answered"], seed)
     pairs = list(safety_points(rows["safety"], limit))
     found = {
         "safety": balanced(pairs, seed),
@@ -343,7 +337,7 @@ def for_fit(rows: dict[str, list[dict[str, Any]]], dev: set[tuple[Message, ...]]
     pairs = list(safety_points(rows["safety"], anything))
     others = [*balanced(pairs, seed), *balanced(list(graded_pairs(pairs, seed)), seed)]
     others += math_points(rows["math"], anything, seed=seed)
-    points = [*balanced(chat, seed), *answered(rows["chat"], "train", anything, seed)]
+    points = [*balanced(chat, seed), *answered(rows["chat"], anything, seed)]
     points += [e for e in others if e.messages not in dev]
     return [e for e in points if max(map(len, e.responses)) < FIT_CHARACTERS]
 

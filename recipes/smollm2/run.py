@@ -34,6 +34,7 @@ class Context:
     seed: int
     engine: str
     steps: int | None = None
+    start: str | None = None
 
     @property
     def settings(self) -> Facts:
@@ -122,7 +123,7 @@ def rft(c: Context) -> Facts:
     from spct.training.configs import RFTConfig
 
     rows = [c.path(name, "rows.jsonl") for name in ("reject", "alone")]
-    paths = {"model": locate(), "data": rows}
+    paths = {"model": c.start or locate(), "data": rows}
     stage = quick_rft if c.size == "cpu" else usual
     steps = {} if c.steps is None else {"steps": c.steps}
     return {"model": str(stage.run(config(c, RFTConfig, "rft", paths | steps), resume=True))}
@@ -246,10 +247,11 @@ def main() -> int:
         "--engine", choices=("local", "vllm"), default="local", help="of the model's rollouts"
     )
     parser.add_argument("--steps", type=int, help="of rft, in place of its file's")
+    parser.add_argument("--from-model", help="folder of the model that rft begins with [the embedded model]")
     parser.add_argument("--dry-run", action="store_true", help="say which stages would run")
     args = parser.parse_args()
     os.environ.update(TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1")
-    c = Context(args.out, args.source, args.size, args.seed, args.engine, args.steps)
+    c = Context(args.out, args.source, args.size, args.seed, args.engine, args.steps, args.from_model)
     names = chosen(c, args.only)
     if args.dry_run:
         print("\n".join(f"{name:13} {'finished' if c.done(name) else 'to do'}" for name in names))

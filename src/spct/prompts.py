@@ -9,6 +9,7 @@ A template may open with a comment that holds its settings in TOML:
     uses = []                               # inputs shown where an example has them
     score_format = '\boxed{SCORES}'         # what the model is asked to write
     score_pattern = '\\boxed\{([^}]*)\}'    # what is read as scores; the group holds the numbers
+    reads_texts = false                     # true for a shipped one that does more with texts than print them
     #}
 
 and sees these variables: `messages` (role, content), `responses` (texts in the order shown), `n`,
@@ -55,6 +56,9 @@ class TemplateSettings(Config):
     uses: frozenset[OptionalInput] | None = None
     score_format: str = r"\boxed{SCORES}"
     score_pattern: str | None = None
+    reads_texts: bool = False
+    """Whether a shipped template does more with texts than print them, e.g. count words: it is then rendered
+    anew for each prompt, as a user's file always is."""
 
     @model_validator(mode="after")
     def _rising(self) -> Self:
@@ -257,7 +261,8 @@ def load_template(name: str) -> Template:
     except re.error as error:
         raise ConfigError(f"{path}: score_pattern does not compile: {error}") from error
     try:
-        filler = compile_template(source, patterns, SHIPPED, own=path.parent != SHIPPED)
+        own = path.parent != SHIPPED or settings.reads_texts
+        filler = compile_template(source, patterns, SHIPPED, own=own)
     except jinja2.TemplateError as error:
         line = getattr(error, "lineno", None)
         raise ConfigError(

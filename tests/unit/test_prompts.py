@@ -40,7 +40,8 @@ def prompt(name, example=PAIR, order=None, **options):
 
 def blocks(text):
     """Number shown and text of each response, between its markers."""
-    return re.findall(r"^\[\[response (\d+) begins\]\]\n(.*?)\n\[\[response \1 ends\]\]$", text, re.S | re.M)
+    shown = r"^\[\[response (\d+) begins[^\]\n]*\]\]\n(.*?)\n\[\[response \1 ends\]\]$"
+    return re.findall(shown, text, re.S | re.M)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -111,7 +112,7 @@ def test_an_unpaired_surrogate_becomes_the_replacement_character(name):
 def test_prompts_of_two_orders_share_all_before_the_responses(name):
     """What an engine's prefix cache is hit by."""
     first, second = prompt(name, order=(0, 1)), prompt(name, order=(1, 0))
-    before = first.index("[[response 1 begins]]")
+    before = first.index("[[response 1 begins")
     assert first[:before] == second[:before]
     if name != "hinted":  # names the best by its number
         assert len(first) == len(second)
@@ -333,3 +334,12 @@ def test_the_form_of_a_users_template_is_its_own(tmp_path):
     assert re.fullmatch(form, "Some thoughts.\nRating: 5, 0")
     assert re.fullmatch(form, "Rating: 5, 0")
     assert not re.fullmatch(form, "Rating: 6, 0")
+
+
+def test_brief_counts_what_a_small_model_cannot():
+    texts = ("One two.\n\n- three\n- **four**\n\nfive", "Yes")
+    pair = Example.of("Why?", texts)
+    [[message]] = render(load_template("brief"), pair, [(1, 0)])
+    # words One two three four five; paragraphs parted by two empty lines; two dashes; one pair of stars
+    assert "[[response 1 begins: 1 words, 1 paragraphs, 0 items, 0 bold]]\nYes\n" in message.content
+    assert "[[response 2 begins: 5 words, 3 paragraphs, 2 items, 1 bold]]\nOne two." in message.content
