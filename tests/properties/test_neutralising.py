@@ -68,6 +68,7 @@ def test_the_structure_of_a_prompt_does_not_depend_on_its_texts(responses, query
         labels = (1, *[0] * (n - 1))
         example = Example.of(query, responses, labels=labels, reference="r", principles=["p"])
         [(message,)] = render(template, example, [shown], judgement=judgement)
-        return re.findall(r"\[\[[^¦\n]*?\]\]", message.content)
+        found = re.findall(r"\[\[[^¦\n]*?\]\]", message.content)
+        return [re.sub(r"(?<=begins): \d+ words, \d+ paragraphs, \d+ items, \d+ bold", "", m) for m in found]
 
     assert markers(query, responses) == markers("q", ["r"] * n)

@@ -40,6 +40,7 @@ ANY_TOKEN = re.compile("|".join(re.escape(form) for token in TOKENS for form in 
 NAMES = sorted(path.stem for path in SHIPPED.glob("*.j2"))
 JUDGES = [name for name in NAMES if load_template(name).kind != "meta"]
 BENIGN = "plain"
+COUNTS = re.compile(r" begins: \d+ words, \d+ paragraphs, \d+ items, \d+ bold(?=]])")
 
 
 def prompt(name, *, query=BENIGN, responses=(BENIGN, BENIGN), **fields):
@@ -60,13 +61,19 @@ def seen(text):
 
 
 def markers(text):
-    """The form's own markers, in order; brackets of other shapes and with blanks between count too."""
+    """The form's own markers, in order; brackets of other shapes and with blanks between count too.
+
+    What `brief` counts of a response differs with the response, in its digits alone.
+    """
+    text = COUNTS.sub(" begins", text)
     return re.findall(r"(?:[\[【〖]\s*[\[【〖]|[⟦〚])[^\[\]¦\n]*?\w[^\[\]¦\n]*?[\]⟧〛】〗]", text)
 
 
 def block(text, number):
     return re.search(
-        rf"^\[\[response {number} begins\]\]\n(.*?)\n\[\[response {number} ends\]\]$", text, re.S | re.M
+        rf"^\[\[response {number} begins\]\]\n(.*?)\n\[\[response {number} ends\]\]$",
+        COUNTS.sub(" begins", text),
+        re.S | re.M,
     )[1]
 
 
