@@ -12,7 +12,9 @@ from spct.backends.scripted import ScriptedBackend
 from spct.errors import BackendError
 from spct.types import Completion, Request
 
-SHOWN = re.compile(r"\[\[response (\d+) begins[^\]\n]*\]\]\n(.*?)\n?\[\[response \1 ends\]\]", re.DOTALL)
+SHOWN = re.compile(
+    r"\[\[response (\d+) begins(?:: [^\]\n]*)?\]\]\n(.*?)\n?\[\[response \1 ends\]\]", re.DOTALL
+)
 
 
 def quality(text: str) -> int:

@@ -40,6 +40,8 @@ def count(run: RunFolder) -> dict[str, float]:
     """Statements; how many are true; and how many of another response, as a mean over the others."""
     found = {"statements": 0.0, "true": 0.0, "of_another": 0.0}
     for example, trajectories in run:
+        if len(example.responses) < 2:
+            continue
         answer = example.meta.get("answer")
         known = None if answer is None else str(answer)
         facts = [measure(example.query, response, known) for response in example.responses]
@@ -49,7 +51,7 @@ def count(run: RunFolder) -> dict[str, float]:
                     own, others = t.order[place], [i for i in t.order if i != t.order[place]]
                     found["statements"] += 1
                     found["true"] += holds(told, facts[own])
-                    found["of_another"] += sum(holds(told, facts[i]) for i in others) / max(len(others), 1)
+                    found["of_another"] += sum(holds(told, facts[i]) for i in others) / len(others)
     return found
 
 
@@ -64,7 +66,7 @@ def main() -> None:
             print(f"{path}: no statements")
             continue
         print(
-            f"{path}: {total} statements, {100 * found['true'] / total:.1f} % true, "
+            f"{path}: {total:.0f} statements, {100 * found['true'] / total:.1f} % true, "
             f"{100 * found['of_another'] / total:.1f} % true of another response"
         )
 

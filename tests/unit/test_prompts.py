@@ -1,6 +1,7 @@
 """Templates: what each shows, whose order it shows it in, and what is wrong with a user's file."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -40,7 +41,8 @@ def prompt(name, example=PAIR, order=None, **options):
 
 def blocks(text):
     """Number shown and text of each response, between its markers."""
-    shown = r"^\[\[response (\d+) begins[^\]\n]*\]\]\n(.*?)\n\[\[response \1 ends\]\]$"
+    counts = r"(?:: \d+ words, \d+ paragraphs, \d+ items, \d+ bold)?"  # of `brief`
+    shown = rf"^\[\[response (\d+) begins{counts}\]\]\n(.*?)\n\[\[response \1 ends\]\]$"
     return re.findall(shown, text, re.S | re.M)
 
 
@@ -334,6 +336,19 @@ def test_the_form_of_a_users_template_is_its_own(tmp_path):
     assert re.fullmatch(form, "Some thoughts.\nRating: 5, 0")
     assert re.fullmatch(form, "Rating: 5, 0")
     assert not re.fullmatch(form, "Rating: 6, 0")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_template_that_reads_its_texts_says_so(name):
+    """One that does and does not say so is filled from a skeleton, and would count the slot, not the text."""
+    template = load_template(name)
+    whole = replace(template, _filler=replace(template._filler, skeletons=None))
+    longer = replace(PAIR, responses=("two words", "- **three** words\n\n- here"))
+    judgement = "I judge." if "judgement" in template.needs else None
+    for example in (PAIR, longer):
+        assert render(template, example, [(0, 1)], judgement=judgement) == render(
+            whole, example, [(0, 1)], judgement=judgement
+        )
 
 
 def test_brief_counts_what_a_small_model_cannot():

@@ -492,31 +492,66 @@ def test_a_meta_rm_is_shipped_with_its_head(tmp_path, monkeypatch):
     assert abs(trained[0] - trained[1]) > 0.02
 
 
+def packed_rows(folder):
+    """A tiny model, and rows of two prompts with three completions of other lengths."""
+    for package in ("torch", "trl", "peft", "matplotlib"):
+        pytest.importorskip(package)
+    import torch
+
+    from tiny_model import save_tiny_model
+
+    torch.set_num_threads(1)
+    prompts = ["the right response is right. " * 8, "what is wrong?"]
+    rows = [{"prompt": p, "completion": "Scores: " + "8, 5 " * (i + 1)} for i in range(3) for p in prompts]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return save_tiny_model(folder / "base", dtype="float32")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
 def test_completions_beside_each_other_learn_as_rows_of_their_own(tmp_path, attention):
     """Two prompts with three completions of other lengths: loss and gradient are those of TRL on six rows."""
-    for package in ("torch", "trl", "peft", "matplotlib"):
-        pytest.importorskip(package)
-    import torch
-
     from spct.configs import build
     from spct.training import rft
     from spct.training.configs import RFTConfig
-    from tiny_model import save_tiny_model
 
-    torch.set_num_threads(1)
-    base = save_tiny_model(tmp_path / "base", dtype="float32")
-    prompts = ["the right response is right. " * 8, "what is wrong?"]
-    rows = [{"prompt": p, "completion": "Scores: " + "8, 5 " * (i + 1)} for i in range(3) for p in prompts]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    base = packed_rows(tmp_path)
     logged = []
     for name, stage, batch in (("usual", rft, (6, 6)), ("quick", M["quick_rft"], (2, 1))):
         given = {"model": str(base), "data": [str(tmp_path / "rows.jsonl")], "out": str(tmp_path / name),
                  "lr": 1e-3, "batch": batch[0], "micro_batch": batch[1], "steps": 2, "max_tokens": 500,
                  "attention": attention, "lora_rank": 2, "gradient_checkpointing": False}  # fmt: skip
         stage.run(build(RFTConfig, given))
+        steps = [row for row in read_rows(tmp_path / name / "metrics.jsonl") if "loss" in row]
+        logged.append([row[of] for row in steps for of in ("loss", "grad_norm")])
+    assert logged[0] == pytest.approx(logged[1], rel=1e-4)
+
+
+TWO = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import quick_rft
+from spct.configs import build
+from spct.training.configs import RFTConfig
+quick_rft.run(build(RFTConfig, json.loads(sys.argv[2])))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does(tmp_path):
+    base = packed_rows(tmp_path)
+    script = tmp_path / "two.py"
+    script.write_text(TWO)
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    logged = []
+    for name, processes in (("one", []), ("two", launch)):
+        given = {"model": str(base), "data": [str(tmp_path / "rows.jsonl")], "out": str(tmp_path / name),
+                 "lr": 1e-3, "batch": 2, "micro_batch": 1, "steps": 2, "max_tokens": 500,
+                 "lora_rank": 2, "gradient_checkpointing": False}  # fmt: skip
+        command = [sys.executable, *processes, str(script), str(RECIPE), json.dumps(given)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
         steps = [row for row in read_rows(tmp_path / name / "metrics.jsonl") if "loss" in row]
         logged.append([row[of] for row in steps for of in ("loss", "grad_norm")])
     assert logged[0] == pytest.approx(logged[1], rel=1e-4)

@@ -21,7 +21,8 @@ from collections.abc import Callable
 from spct.types import Completion, Request, Usage
 
 _RESPONSE = re.compile(
-    r"^\[\[response (\d+) begins[^\]\n]*\]\]\n(.*?)\n?^\[\[response \1 ends\]\]", re.DOTALL | re.MULTILINE
+    r"^\[\[response (\d+) begins(?:: [^\]\n]*)?\]\]\n(.*?)\n?^\[\[response \1 ends\]\]",
+    re.DOTALL | re.MULTILINE,
 )
 
 

@@ -243,23 +243,21 @@ def reject_runs(
         "runs": [str(run) for run in runs],
         "models": sorted({t.model for _, ts in points for t in ts}),
         "general": {"sources": [str(s) for s in general], "ratio": ratio, "rows": len(mixed) - len(rows)},
-        "settings": {
-            "leak": leak,
-            "keep_easy": keep_easy,
-            "template": template,
-            "single_template": single,
-            "seed": seed,
-        },
+        "settings": {"leak": leak, "keep_easy": keep_easy, "seed": seed}
+        | {"template": template, "single_template": single},
         "counts": counts,
         "rows": len(mixed),
         "leaks": [{"example": name, "phrase": phrase} for name, phrase in result.leaks],
         "dropped": [d._asdict() for d in result.dropped],
     }
-    out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text("".join(dump_json(row) + "\n" for row in mixed), encoding="utf-8")
-    Path(f"{out}.manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    _write(Path(out), mixed, manifest)
     return manifest
+
+
+def _write(out: Path, rows: Sequence[Mapping[str, Any]], manifest: Mapping[str, Any]) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text("".join(dump_json(row) + "\n" for row in rows), encoding="utf-8")
+    Path(f"{out}.manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
 def _enough(result: Rejection, counts: Mapping[str, int], wanted: int) -> None:
