@@ -55,6 +55,7 @@ FIT_CHARACTERS = 6000  # of a response among them, at most
 TRIES = 8  # candidates drawn for each chat point
 SHARES = {"train": 0.88, "dev": 0.12}  # of queries, where the file names no split
 Counted = Callable[[str], int]
+Rows = Iterable[dict[str, Any]]
 
 
 @dataclass
@@ -91,9 +92,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in file if line.strip()]
 
 
-def chat_points(
-    rows: Iterable[dict[str, Any]], split: str, limit: Limit, *, per_query: int, seed: int
-) -> Iterator[Example]:
+def chat_points(rows: Rows, split: str, limit: Limit, *, per_query: int, seed: int) -> Iterator[Example]:
     """Yield pairs and lists of one split, each with a best response that wins by `MARGIN` or more."""
     for row in rows:
         if row["split"] != split:
@@ -153,7 +152,7 @@ def balanced(points: list[Example], seed: int) -> list[Example]:
     ]
 
 
-def natural_pairs(rows: Iterable[dict[str, Any]], limit: Limit, *, seed: int, count: int) -> list[Example]:
+def natural_pairs(rows: Rows, limit: Limit, *, seed: int, count: int) -> list[Example]:
     """Pairs of the dev split as they come, whichever is longer: for the teacher's report only."""
     found = []
     for row in rows:
@@ -174,7 +173,7 @@ def natural_pairs(rows: Iterable[dict[str, Any]], limit: Limit, *, seed: int, co
     return found[:count]
 
 
-def safety_points(rows: Iterable[dict[str, Any]], limit: Limit) -> Iterator[Example]:
+def safety_points(rows: Rows, limit: Limit) -> Iterator[Example]:
     """Yield the pairs whose two sides answer the same conversation; the first is the better one."""
     for number, row in enumerate(rows):
         sides = [turns_of(row[name]) for name in ("chosen", "rejected")]
@@ -208,7 +207,7 @@ def turns_of(text: str) -> tuple[Message, ...]:
     return tuple(Message(roles[parts[i]], parts[i + 1].strip()) for i in range(0, len(parts), 2))
 
 
-def math_points(rows: Iterable[dict[str, Any]], limit: Limit, *, seed: int) -> Iterator[Example]:
+def math_points(rows: Rows, limit: Limit, *, seed: int, singles: bool = True) -> Iterator[Example]:
     """Yield, of each question, one single (right or wrong, a coin's choice) and one pair where there is."""
     for number, row in enumerate(rows):
         rng = random.Random(seed_of(seed, "math", number))
@@ -224,7 +223,7 @@ def math_points(rows: Iterable[dict[str, Any]], limit: Limit, *, seed: int) -> I
         name, side = f"gsm8k-{number:04}", rng.random() < 0.5
         pool = sides[0 if side else 1]
         drawn = []
-        if pool:
+        if pool and singles:
             drawn.append(Example(f"{name}/one", turns, (rng.choice(pool),), labels=(float(side),), meta=meta))
         if all(sides):
             texts_2 = (rng.choice(sides[0]), rng.choice(sides[1]))
@@ -242,8 +241,8 @@ def plain_sums(solution: str) -> str:
 
 
 def general_rows(
-    chat: Iterable[dict[str, Any]],
-    sums: Iterable[dict[str, Any]],
+    chat: Rows,
+    sums: Rows,
     tokens: Counted,
     limit: Limit,
     *,
@@ -294,7 +293,7 @@ def build(source: Path, out: Path, size: str, seed: int, tokens: Counted) -> dic
     found = {
         "safety": balanced(pairs, seed),
         "graded": balanced([e for e in graded_pairs(pairs, seed) if limit.fits(e)], seed),
-        "math": list(math_points(rows["math"], limit, seed=seed)),
+        "math": list(math_points(rows["math"], limit, seed=seed, singles=wanted["singles"])),
     }
     aside: set[tuple[Message, ...]] = set()
     for name, points in found.items():

@@ -10,23 +10,15 @@ import math
 import re
 from collections.abc import Mapping
 
+from spct.counts import count
 from spct.training.answers import final_answer, same_answer
 
 Facts = Mapping[str, float]
 
-_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
-_ITEM = re.compile(r"^\s*(?:\d{1,2}[.):]|[-*•–])\s+\S", re.MULTILINE)
 _SUM = re.compile(
     r"(?<![\d.)])\$?(-?\d[\d,]*(?:\.\d+)?)%?((?:\s*[-+*/x×÷]\s*\$?\d[\d,]*(?:\.\d+)?)+)\s*=\s*\$?(-?\d[\d,]*(?:\.\d+)?)"
 )
 _STEP = re.compile(r"([-+*/x×÷])\s*\$?(\d[\d,]*(?:\.\d+)?)")
-_STOP = frozenset(
-    """a about above after all also an and any are as at be because been but by can could did do does doing
-    for from get give had has have he how i if in into is it its just like make me more most my no not of on
-    one or our out please same she should so some such tell than that the their them then there these they
-    this to up us use using want was we what when where which who why will with would write you
-    your""".split()  # noqa: SIM905
-)
 _NUMBERS = {
     word: number
     for number, word in enumerate(
@@ -39,7 +31,6 @@ def _listed(*phrases: str) -> re.Pattern[str]:
     return re.compile(rf"(?<![\w'’])(?:{'|'.join(phrases)})(?![\w])", re.IGNORECASE)
 
 
-_SPECIFIC = re.compile(r"(?<=[a-z,] )[A-Z][a-z]+|\d+")
 _N = "n[o'’]t"
 WORDING = {  # a fact is 1 where one of its phrases stands in the response
     "refusal": _listed(
@@ -198,38 +189,28 @@ def measure(query: str, response: str, answer: str | None = None) -> dict[str, f
     >>> facts["items"] == math.log1p(2), facts["count"], facts["unfinished"]
     (True, 1.0, 0.0)
     """
-    text = response.strip().replace("’", "'")
-    words = _WORD.findall(text.lower())
-    asked = [w for w in _WORD.findall(query.lower()) if w not in _STOP and len(w) > 2]
-    items, sentences = len(_ITEM.findall(text)), max(1, len(re.findall(r"[.!?](?:\s|$)", text)))
+    text, counts = response.strip().replace("’", "'"), count(query, response)
     facts = {name: float(bool(pattern.search(text))) for name, pattern in WORDING.items()}
     facts |= {
-        "length": math.log1p(len(words)),
-        "items": math.log1p(items),
-        "sentence": min(len(words) / sentences, 60.0),
-        "variety": len({w for w in words if len(w) > 6}) / max(len(words), 1),
-        "specifics": math.log1p(len(_SPECIFIC.findall(text))),
-        "overlap": sum(w in set(words) for w in set(asked)) / len(set(asked)) if asked else 0.5,
-        "repeats": _repeats(words),
-        "unfinished": float(bool(text) and text[-1] not in ".!?\"'”’)]}`*:;…|>" and items == 0),
+        "length": math.log1p(counts.words),
+        "items": math.log1p(counts.items),
+        "sentence": min(counts.sentence, 60.0),
+        "specifics": math.log1p(counts.names),
+        "overlap": counts.taken / counts.asked if counts.asked else 0.5,
+        "repeats": counts.repeated / 100,
+        "unfinished": float(bool(text) and text[-1] not in ".!?\"'”’)]}`*:;…|>" and counts.items == 0),
         "questions": float(text.endswith("?")),
         "echo": float(len(query) > 20 and query.strip().lower() in text.lower()),
         "odd": _odd(text),
         "foreign": float(_foreign(text) > 0.2 >= _foreign(query)),
-        "markup": float(bool(re.search(r"^#{1,4} |\*\*\w", text, re.MULTILINE))),
-        "paragraphs": math.log1p(text.count("\n\n")),
+        "markup": math.log1p(counts.bold),
+        "paragraphs": math.log1p(counts.paragraphs - 1),
         "code": float("```" in text),
-        "format": _format_fit(query, text, items),
-        "count": _count_fit(query, items),
+        "format": _format_fit(query, text, counts.items),
+        "count": _count_fit(query, counts.items),
         "exclaims": float("!" in text),
     }
     return facts | _sums(query, text, answer)
-
-
-def _repeats(words: list[str]) -> float:
-    """Share of three-word runs that stood before."""
-    runs = list(zip(words, words[1:], words[2:], strict=False))
-    return 1 - len(set(runs)) / len(runs) if runs else 0.0
 
 
 def _odd(text: str) -> float:
@@ -331,14 +312,31 @@ def _value(first: str, rest: str) -> float | None:
     return sign * sum(terms)
 
 
-def evidence(fact: str, response: str, most: int = 5) -> str | None:
-    """The first words of a response that show a fact; None where there are none, or none to be quoted.
+COUNTED = {  # facts that are a count, by its name in the prompt
+    "length": "words",
+    "sentence": "sentence",
+    "paragraphs": "paragraphs",
+    "items": "items",
+    "markup": "bold",
+    "specifics": "names",
+    "overlap": "asked",
+    "repeats": "repeated",
+}
 
-    >>> evidence("warning", "I think that it is against the law, and wrong.")
+
+def evidence(fact: str, query: str, response: str, most: int = 5) -> str | None:
+    """What shows a fact: a count as the prompt states it, or the first words of the response that do.
+
+    None where there are none, or none to be quoted.
+
+    >>> evidence("warning", "?", "I think that it is against the law, and wrong.")
     'against the law'
+    >>> evidence("length", "?", "So it is.")
+    'words 3'
     """
-    pattern = _SPECIFIC if fact == "specifics" else WORDING.get(fact)
-    found = pattern.search(response.replace("’", "'")) if pattern else None
+    if fact in COUNTED:
+        return count(query, response).told(COUNTED[fact])
+    found = WORDING[fact].search(response.replace("’", "'")) if fact in WORDING else None
     if not found:
         return None
     words = " ".join(response[found.start() : found.end()].split()[:most])

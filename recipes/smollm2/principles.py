@@ -28,7 +28,7 @@ _CLARITY = Criterion(
 _DEPTH = Criterion(
     ("Depth", "Level of detail", "Detail"),
     ("as deep as the question needs", "gives substance and examples", "enough detail to be of use"),
-    ("length", "variety", "specifics", "reasons"),
+    ("length", "specifics", "reasons"),
 )
 CHAT = {
     "task": Criterion(

@@ -1,18 +1,19 @@
 r"""The grounded teacher: a program that judges responses by true facts, as a backend for `rollout`.
 
 It reads the request as any model would, and looks up the example by its id to know the conversation from
-the responses. A draw picks two or three criteria of this kind of query, the weightier the likelier, scores
-each response by them alone, and says which facts decided:
+the responses. A draw picks two or three criteria of this kind of query, the weightier the likelier, tells the
+facts under them that set each response apart, with points, and adds these up from 5:
 
     Specific Criteria:
     1. Safety (weight 60%): keeps people from harm
     2. Substance (weight 40%): still gives the user something
     Analysis:
-    Response 1: "You could try": does not refuse; no word of warning.
-    Response 2: "No, that is": "I won't help" refuses to help; "illegal" uses words of warning.
-    Scores: \boxed{3, 8}
+    Response 1: "You could try": does not refuse (-2); "words 24" rather short (-1), so 2.
+    Response 2: "No, that is": "I won't help" refuses to help (+2); "words 61" a paragraph or two (+1), so 8.
+    Scores: \boxed{2, 8}
 
-So every sentence is true, draws differ, and some are wrong: their criteria missed what decided. With a
+So every sentence is true, each score follows from what is said before it, draws differ, and some are wrong:
+their criteria missed what decided. With a
 hint it draws again until its scores agree with the hint, as an honest judge who looks for the reason; where
 none is found it stays with what it saw, and rejection drops it.
 
@@ -34,7 +35,7 @@ from typing import Any
 
 from facts import evidence, measure, opening
 from principles import KINDS, kind_of
-from telling import TELL
+from telling import NOTHING, TELL
 
 from data import PROMPTS
 from spct.backends.scripted import ScriptedBackend
@@ -48,11 +49,13 @@ from spct.types import Completion, Example, Request, Usage
 
 WEIGHTS = Path(__file__).resolve().parent / "weights.json"
 TRIES = 16  # draws to find one that agrees with a hint
-SPREAD = 2.2  # points of score per standard deviation
+START = 5  # of a score, before its points
+POINTS = 0.9  # of a fact of the usual weight, one standard deviation from the mean
+MOST = 3  # points of one fact
 GENERAL = 0.25  # weight of what matters in general against what tells these responses apart
 MIDDLE = 5.5  # of the scale
 VARIED = 0.1  # how often another wording is taken than the first: what varies is what is judged
-TOLD = {1: 3, 2: 3, 3: 2, 4: 1}  # facts told of each of n responses
+TOLD = {1: 4, 2: 3, 3: 3, 4: 2}  # facts told of each of n responses
 _HINT = re.compile(r"people (?:found response (\d+) to be the best|gave this response the score (\d+))")
 
 
@@ -170,8 +173,10 @@ class Case:
         answer = example.meta.get("answer")
         answer = None if answer is None else str(answer)
         self.facts = [measure(example.query, response, answer) for response in self.responses]
-        of_kind = weights[self.kind]
+        self.query, of_kind = example.query, weights[self.kind]
         self.bias, self.fitted = of_kind["bias"], of_kind["facts"]
+        sizes = [of["weight"] ** 2 for fact, of in self.fitted.items() if fact != "result"]
+        self.usual = (sum(sizes) / len(sizes)) ** 0.5
         self.criteria = {
             name: [f for f in criterion.facts if f in self.fitted]
             for name, criterion in KINDS[self.kind].items()
@@ -204,25 +209,33 @@ class Case:
         percents[0] += 100 - sum(percents)
         return [(name, percent) for (name, _), percent in zip(chosen, percents, strict=True)]
 
+    def points(self, fact: str, place: int) -> int:
+        """How much a fact speaks for a response; 0 too where it is not put into words."""
+        points = round(POINTS * self.voice(fact, place) / self.usual)
+        return min(max(points, -MOST), MOST) if TELL[fact](self.facts[place][fact]) else 0
+
+    def told(self, chosen: Sequence[tuple[str, int]]) -> list[str]:
+        """Facts under the criteria drawn that are told of each response; what sets these apart is first."""
+        n, weighed = len(self.responses), []
+        for fact in (f for name, _ in chosen for f in self.criteria[name]):
+            points = [self.points(fact, i) for i in range(n)]
+            alike = len({TELL[fact](self.facts[i][fact]) for i in range(n)}) == 1
+            weighed.append((0 if alike else max(points) - min(points), max(map(abs, points)), fact))
+        return [fact for *_, most, fact in sorted(weighed, reverse=True)[: TOLD.get(n, 1)] if most]
+
     def scores(self, chosen: Sequence[tuple[str, int]], *, graded: bool = False) -> tuple[int, ...]:
-        """Scores by the criteria drawn: 1..10, or 0/1 for one response. The best one is alone at the top.
+        """Scores by the criteria drawn: 5 and the points told, within 1..10, or 0/1 for one response.
 
         Args:
             chosen: Criteria.
             graded: One response gets 1..10 too.
         """
-        facts = [fact for name, _ in chosen for fact in self.criteria[name]]
-        totals = [sum(self.voice(f, place) for f in facts) for place in range(len(self.responses))]
-        if len(totals) == 1 and not graded:
-            return (int(totals[0] + self.bias > 0),)
-        spread = sum(self.fitted[f]["weight"] ** 2 for f in facts) ** 0.5 or 1.0
-        scores = [min(max(round(MIDDLE + SPREAD * total / spread), 1), 10) for total in totals]
-        top = max(range(len(totals)), key=lambda i: totals[i])
-        for place, total in enumerate(totals):
-            if place != top and total < totals[top] - 1e-9 and scores[place] >= scores[top]:
-                scores[top] = min(scores[top] + 1, 10)
-                scores[place] = scores[top] - 1
-        return tuple(scores)
+        places = range(len(self.responses))
+        if len(places) == 1 and not graded:
+            facts = [fact for name, _ in chosen for fact in self.criteria[name]]
+            return (int(sum(self.voice(f, 0) for f in facts) + self.bias > 0),)
+        totals = [START + sum(self.points(f, i) for f in self.told(chosen)) for i in places]
+        return tuple(min(max(total, 1), 10) for total in totals)
 
     def text(self, rng: random.Random, chosen: Sequence[tuple[str, int]], scores: Sequence[int]) -> str:
         """Write the judgement: criteria, what was seen of each response, scores."""
@@ -233,28 +246,20 @@ class Case:
             for number, (c, percent) in enumerate(criteria, start=1)
         ]
         lines.append("Analysis:")
-        for place in range(len(scores)):
-            lines.append(f"Response {place + 1}: {self.seen(rng, chosen, place)}.")
+        for place, score in enumerate(scores):
+            lines.append(f"Response {place + 1}: {self.seen(rng, chosen, place)}, so {score}.")
         return "\n".join([*lines, f"Scores: \\boxed{{{', '.join(map(str, scores))}}}"])
 
     def seen(self, rng: random.Random, chosen: Sequence[tuple[str, int]], place: int) -> str:
-        """A response's opening words, and the facts that decided; those that differ most come first."""
-        n, weighed = len(self.responses), []
-        for fact in (f for name, _ in chosen for f in self.criteria[name]):
-            phrases = [TELL[fact](self.facts[i][fact]) for i in range(n)]
-            voices = [self.voice(fact, i) for i in range(n)]
-            others = [abs(voices[place] - v) for i, v in enumerate(voices) if phrases[i] != phrases[place]]
-            if phrases[place]:
-                apart = sum(others) / (n - 1) if others else 0.0
-                weighed.append((bool(others), apart or abs(voices[place]), fact))
-        told = [fact for _, _, fact in sorted(weighed, reverse=True)[: TOLD.get(n, 1)]]
-        seen = [self.told(rng, fact, place) for fact in told] or ["nothing stands out"]
+        """A response's opening words, and the facts told with their points."""
+        facts = [f for f in self.told(chosen) if TELL[f](self.facts[place][f])]
+        seen = [f"{self.worded(rng, f, place)} ({self.points(f, place):+})" for f in facts]
         quoted = opening(self.responses[place])
-        return (f'"{quoted}": ' if quoted else "") + "; ".join(seen)
+        return (f'"{quoted}": ' if quoted else "") + "; ".join(seen or [NOTHING])
 
-    def told(self, rng: random.Random, fact: str, place: int) -> str:
-        """A fact in words, behind those of the response that show it, where there are such."""
-        words = evidence(fact, self.responses[place])
+    def worded(self, rng: random.Random, fact: str, place: int) -> str:
+        """A fact in words, behind what shows it, where there is such."""
+        words = evidence(fact, self.query, self.responses[place])
         return (f'"{words}" ' if words else "") + worded(rng, TELL[fact](self.facts[place][fact]))
 
 

@@ -21,6 +21,7 @@ def _bands(*bands: tuple[float, Phrases]) -> _Told:
     return lambda value: next(phrases for top, phrases in bands if value < top)
 
 
+NOTHING = "nothing stands out"  # where there is no fact to tell
 _TOP = math.inf
 _LENGTH = _bands(
     (math.log1p(4), ("hardly a word", "almost empty")),
@@ -32,9 +33,6 @@ _LENGTH = _bands(
 )
 TELL: dict[str, _Told] = {
     "length": _LENGTH,
-    "variety": _bands(
-        (0.08, ("very plain words",)), (0.22, ()), (_TOP, ("a rich choice of words", "precise words"))
-    ),
     "specifics": _bands(
         (0.5, ("no names or numbers", "nothing specific")),
         (math.log1p(8), ("some specifics", "a few names or numbers")),
@@ -47,7 +45,7 @@ TELL: dict[str, _Told] = {
     "repeats": _bands(
         (0.05, ("no repetition",)), (0.2, ("some repetition",)), (_TOP, ("repeats itself much",))
     ),
-    "markup": _yes(("headings or bold type",)),
+    "markup": _yes(("headings or bold type",), ("nothing in bold type",)),
     "paragraphs": _bands((0.5, ("one block of text",)), (_TOP, ("set out in paragraphs",))),
     "odd": _bands((1e-9, ()), (_TOP, ("odd strings in it", "stray marks in it"))),
     "refusal": _yes(("refuses to help", "declines to do it"), ("does not refuse", "no refusal")),

@@ -16,6 +16,7 @@ import jinja2
 import jinja2.meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from spct.counts import stated
 from spct.untrusted import ScorePattern, neutralise
 
 # What an expression in a user's template can raise, beside Jinja's own errors.
@@ -132,13 +133,15 @@ def _environment(patterns: Sequence[ScorePattern], parents: Path, *, own: bool) 
         return value if type(value) in (Safe, int) else neutralise(str(value), patterns)
 
     kind = ImmutableSandboxedEnvironment if own else jinja2.Environment
-    return kind(
+    environment = kind(
         loader=jinja2.FileSystemLoader(parents),
         finalize=finalize,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["counts"] = lambda response, query: stated(query, response)
+    return environment
 
 
 def _family(environment: jinja2.Environment, source: str) -> list[str]:

@@ -11,7 +11,7 @@ ROWS = [
     ["errors"],
     ["types"],
     ["configs"],
-    ["correctness", "untrusted", "progress", "options"],
+    ["correctness", "counts", "untrusted", "progress", "options"],
     ["parsing"],
     ["filling"],
     ["prompts"],

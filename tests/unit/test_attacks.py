@@ -40,7 +40,7 @@ ANY_TOKEN = re.compile("|".join(re.escape(form) for token in TOKENS for form in 
 NAMES = sorted(path.stem for path in SHIPPED.glob("*.j2"))
 JUDGES = [name for name in NAMES if load_template(name).kind != "meta"]
 BENIGN = "plain"
-COUNTS = re.compile(r" begins: \d+ words, \d+ paragraphs, \d+ items, \d+ bold(?=]])")
+COUNTS = re.compile(r" begins: words \d+, [a-z0-9 ,]+%(?=]])")
 
 
 def prompt(name, *, query=BENIGN, responses=(BENIGN, BENIGN), **fields):

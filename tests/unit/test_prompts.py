@@ -41,7 +41,7 @@ def prompt(name, example=PAIR, order=None, **options):
 
 def blocks(text):
     """Number shown and text of each response, between its markers."""
-    counts = r"(?:: \d+ words, \d+ paragraphs, \d+ items, \d+ bold)?"  # of `brief`
+    counts = r"(?:: words \d+, [a-z0-9 ,]+%)?"  # of `brief`
     shown = rf"^\[\[response (\d+) begins{counts}\]\]\n(.*?)\n\[\[response \1 ends\]\]$"
     return re.findall(shown, text, re.S | re.M)
 
@@ -352,9 +352,17 @@ def test_a_template_that_reads_its_texts_says_so(name):
 
 
 def test_brief_counts_what_a_small_model_cannot():
-    texts = ("One two.\n\n- three\n- **four**\n\nfive", "Yes")
-    pair = Example.of("Why?", texts)
+    texts = ("One two.\n\n- three\n- **four** Bob\n\nfive one two three", "Yes")
+    pair = Example.of("Why is four more than six?", texts)
     [[message]] = render(load_template("brief"), pair, [(1, 0)])
-    # words One two three four five; paragraphs parted by two empty lines; two dashes; one pair of stars
-    assert "[[response 1 begins: 1 words, 1 paragraphs, 0 items, 0 bold]]\nYes\n" in message.content
-    assert "[[response 2 begins: 5 words, 3 paragraphs, 2 items, 1 bold]]\nOne two." in message.content
+    # 9 words in one sentence; paragraphs parted by two empty lines; two dashes; one passage in bold type; no
+    # name, for no letter or comma stands before Bob; asked are four and six, as the other words are common;
+    # of 7 runs of three words "one two three" alone stood before: 1/7 is 14 %
+    assert (
+        "[[response 2 begins: words 9, sentence 9, paragraphs 3, items 2, bold 1, names 0, asked 1 of 2,"
+        " repeated 14%]]\nOne two."
+    ) in message.content
+    assert (
+        "[[response 1 begins: words 1, sentence 1, paragraphs 1, items 0, bold 0, names 0, asked 0 of 2,"
+        " repeated 0%]]\nYes\n"
+    ) in message.content
