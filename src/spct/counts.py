@@ -2,7 +2,7 @@ r"""What a small model cannot count of a response: a template states it beside t
 
     [[response 1 begins: {{ response | counts(messages[-1].content) }}]]
 
->>> stated("Name two red fruits", "1. apple\n2. pear")
+>>> stated("1. apple\n2. pear", "Name two red fruits")
 'words 2, sentence 1, paragraphs 1, items 2, bold 0, names 2, asked 0 of 4, repeated 0%'
 """
 
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _SPECIFIC = re.compile(r"(?<=[a-z,] )[A-Z][a-z]+|\d+")
-_ITEM = re.compile(r"^\s*(?:\d{1,2}[.):]|[-*•–])\s+\S", re.MULTILINE)
+_ITEM = re.compile(r"^[ \t]*(?:\d{1,2}[.):]|[-*•–])\s+\S", re.MULTILINE)
 _BOLD = re.compile(r"^#{1,4} |\*\*\w", re.MULTILINE)
 _STOP = frozenset(
     """a about above after all also an and any are as at be because been but by can could did do does doing
@@ -84,7 +84,7 @@ def count(query: str, response: str) -> Counts:
     )
 
 
-def stated(query: str, response: str) -> str:
-    """All counts of a response in one line."""
+def stated(response: str, query: str) -> str:
+    """All counts of a response in one line: the filter `counts` of templates."""
     found = count(query, response)
     return ", ".join(found.told(name) for name in SHOWN)

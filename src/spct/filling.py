@@ -140,7 +140,7 @@ def _environment(patterns: Sequence[ScorePattern], parents: Path, *, own: bool) 
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["counts"] = lambda response, query: stated(query, response)
+    environment.filters["counts"] = stated
     return environment
 
 
