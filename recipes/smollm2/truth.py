@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from facts import COUNTED, measure
+from teacher import START
 from telling import NOTHING, TELL
 
 from spct.counts import count as counts_of
@@ -90,7 +91,7 @@ def add(found: dict[str, float], example: Example, t: Trajectory, facts: list[di
         found["copied"] += sum(told in right for told in line.counts)
         if line.score is not None:
             found["scores"] += 1
-            found["add_up"] += min(max(5 + sum(line.points), 1), 10) == line.score
+            found["add_up"] += min(max(START + sum(line.points), 1), 10) == line.score
 
 
 def main() -> None:

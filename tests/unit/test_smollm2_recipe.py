@@ -225,13 +225,13 @@ def test_a_hint_is_read_from_the_prompt_and_not_from_a_response():
 
 def test_hinted_draws_follow_the_hint_where_facts_allow_it_and_do_not_speak_of_it():
     backend = teacher.GroundedTeacher(PAIRS)
-    followed = 0
+    against = []
     for pair in PAIRS:
         [completion] = asyncio.run(backend.generate(ask(pair, "hinted", tuple(range(len(pair.responses))))))
         scores = load_template("hinted").read(completion.text, len(pair.responses), scale=(0, 10)).scores
-        followed += is_correct(scores, pair.labels)
+        against += [] if is_correct(scores, pair.labels) else [pair.query]
         assert "hint" not in completion.text
-    assert followed >= len(PAIRS) - 1
+    assert against == ["Give me tips to sleep"]  # both are short, and a word of feeling counts against advice
 
 
 WORDS = [3 * chr(ord("a") + i % 26) for i in range(26)]
@@ -240,8 +240,12 @@ WORDS = [3 * chr(ord("a") + i % 26) for i in range(26)]
 def write_sources(folder):
     """The four training files, of our own content."""
     outputs = [
-        {"model": f"m{i}", "text": " ".join(WORDS[: 3 * i + 2]) + " end.", "win_rate": i % 3 / 2}
-        for i in range(9)
+        {
+            "model": f"m{i}",
+            "text": f"{' '.join(WORDS[: 3 * i + 2])} {'7 ' * 9 * (i % 3)}end.",
+            "win_rate": i % 3 / 2,
+        }
+        for i in range(9)  # the better, the more numbers
     ]
     alpaca = [
         {
@@ -397,7 +401,7 @@ def test_the_teacher_goes_through_rollout_and_rejection(built, tmp_path):
         general=[built[1] / "general.jsonl"],
         ratio=0.1,
     )
-    assert manifest["counts"]["kept_hinted"] > 0.3 * len(points)  # as many as the facts speak for
+    assert manifest["counts"]["kept_hinted"] > 0.5 * len(points)
     assert manifest["general"]["rows"] > 0
 
 
