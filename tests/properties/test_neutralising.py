@@ -58,6 +58,11 @@ def test_fuzzed_strings_come_back():
         assert not IMITATIONS.search(fold(shown)), repr(text)
 
 
+def test_brackets_without_a_letter_are_no_marker_and_stay():
+    assert neutralise("[[]] and [[1, 2], [3, 4]]", PATTERNS) == "[[]] and [[1, 2], [3, 4]]"
+    assert neutralise("[[a]]", PATTERNS) != "[[a]]"
+
+
 @given(st.lists(texts, min_size=2, max_size=4), texts, st.sampled_from(NAMES), st.randoms())
 def test_the_structure_of_a_prompt_does_not_depend_on_its_texts(responses, query, name, order):
     n, template = len(responses), load_template(name)
@@ -68,7 +73,7 @@ def test_the_structure_of_a_prompt_does_not_depend_on_its_texts(responses, query
         labels = (1, *[0] * (n - 1))
         example = Example.of(query, responses, labels=labels, reference="r", principles=["p"])
         [(message,)] = render(template, example, [shown], judgement=judgement)
-        found = re.findall(r"\[\[[^¦\n]*?\]\]", message.content)
+        found = [m for m in re.findall(r"\[\[[^¦\n]*?\]\]", message.content) if re.search(r"[^\W\d_]", m)]
         return [re.sub(r"(?<=begins): words \d+, [a-z0-9 ,]+%", "", m) for m in found]
 
     assert markers(query, responses) == markers("q", ["r"] * n)
