@@ -24,8 +24,8 @@ from spct.records import RunFolder
 from spct.types import Example, Trajectory
 
 _LINE = re.compile(r"^Response (\d+): (?:\"[^\"\n]*\": )?(.*?)(?:, so (\d+))?\.?$", re.MULTILINE)
-_BESIDE = re.compile(r'"[^"\n]*" | \([+-]\d\)')  # quotes and points
-_POINTS = re.compile(r" \(([+-]\d)\)")
+_BESIDE = re.compile(r'"[^"\n]*" | \(-?\d+[+-]\d=-?\d+\)')  # quotes and points
+_POINTS = re.compile(r" \(-?\d+([+-]\d)=-?\d+\)")
 _COUNT = re.compile(rf'"((?:{"|".join(COUNTED.values())}) \d[^"\n]*)" ')
 
 
@@ -42,8 +42,8 @@ class Line(NamedTuple):
 def lines(text: str) -> list[Line]:
     """Read a judgement.
 
-    >>> lines('Response 1: "So it is": "words 3" very short (-1); "illegal" words of warning (+2), so 6.')
-    [Line(place=0, told=['very short', 'words of warning'], counts=['words 3'], points=[-1, 2], score=6)]
+    >>> lines('Response 1: "So it is": "words 3" very short (5-1=4); "illegal" risky (4+2=6), so 6.')
+    [Line(place=0, told=['very short', 'risky'], counts=['words 3'], points=[-1, 2], score=6)]
     """
     return [
         Line(

@@ -191,13 +191,18 @@ def test_scores_agree_with_labels_more_often_than_chance():
     assert sum(right) / len(right) > 0.75
 
 
-def test_a_score_is_five_and_the_points_that_are_told():
+def test_each_fact_adds_its_points_to_what_came_before_from_five_on():
     for pair in PAIRS[:-1]:
         for seed in range(10):
             found = teacher.judge(pair, (0, 1), seed, WEIGHTS)
             lines = re.findall(r"^Response \d: (.*), so (\d+)\.$", found.text, re.MULTILINE)
-            told = [[int(p) for p in re.findall(r" \(([+-]\d)\)(?:;|$)", line)] for line, _ in lines]
-            assert [min(max(5 + sum(points), 1), 10) for points in told] == list(found.scores)
+            told = [re.findall(r" \((-?\d+)([+-]\d)=(-?\d+)\)(?:;|$)", line) for line, _ in lines]
+            for sums, (_, score) in zip(told, lines, strict=True):
+                total = 5
+                for before, points, after in sums:
+                    assert (int(before), int(after)) == (total, total + int(points))
+                    total = int(after)
+                assert int(score) == min(max(total, 1), 10)
             assert [int(score) for _, score in lines] == list(found.scores)
             assert max(map(len, told)) >= 1
 
@@ -395,6 +400,7 @@ def test_the_teacher_goes_through_rollout_and_rejection(built, tmp_path):
         told = truth.count(run)
         assert told["statements"] > 4 * len(points)
         assert told["true"] == told["statements"] > told["of_another"]
+        assert told["add_up"] == told["scores"] > 0
     manifest = reject_runs(
         [tmp_path / "teacher", tmp_path / "hinted"],
         tmp_path / "rows.jsonl",
