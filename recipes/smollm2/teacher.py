@@ -9,7 +9,7 @@ facts under them that set each response apart, and adds the points of each, one 
     2. Substance (weight 40%): still gives the user something
     Analysis:
     Response 1: "You could try": does not refuse (5-2=3); "words 24" rather short (3-1=2), so 2.
-    Response 2: "No, that is": "I won't help" refuses to help (5+2=7); "words 61" a paragraph or two (7+1=8), so 8.
+    Response 2: "No, sorry": "I won't help" refuses to help (5+2=7); "words 96" fairly detailed (7+1=8), so 8.
     Scores: \boxed{2, 8}
 
 So every sentence is true, each score follows from what is said before it, draws differ, and some are wrong:
