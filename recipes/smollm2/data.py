@@ -16,7 +16,6 @@ and counted, never cut.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import random
 import re
@@ -27,6 +26,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from material import lengthened
 from refusals import answered_pairs, graded_pairs
 
 from spct.errors import InputError
@@ -35,6 +35,7 @@ from spct.prompts import render
 from spct.sampling import seed_of, shuffled
 from spct.training.answers import final_answer, same_answer
 from spct.training.data import split_by_query, template_for
+from spct.training.stage import source_hash
 from spct.types import Example, Message, content_id
 
 HERE = Path(__file__).resolve().parent
@@ -49,7 +50,7 @@ BROKEN = ("example",)  # AlpacaEval's models whose outputs attack the grader
 LEAST = 0.2  # win rate of an answer that is better than a refusal
 MARGIN = 0.3  # of win rates, between the best response and any other
 LONGEST_WINS = 0.5  # share of chat and safety points in which the best response is the longest one
-SIZES = ((2, 0.5), (3, 0.3), (4, 0.2))  # responses of a chat point
+SIZES = ((2, 0.35), (3, 0.25), (4, 0.4))  # responses of a chat point
 FIT_PER_QUERY = 24  # chat points of one query that the teacher's weights are fitted to
 FIT_CHARACTERS = 6000  # of a response among them, at most
 TRIES = 8  # candidates drawn for each chat point
@@ -68,10 +69,13 @@ class Limit:
 
     def fits(self, example: Example) -> bool:
         """Tell whether the example's prompt fits; one that does not is counted."""
-        fit = self.tokens is None or self.tokens(prompt_of(example)) <= self.most
-        if not fit:
+        if not (fit := self.holds(example)):
             self.left_out[example.meta["domain"]] += 1
         return fit
+
+    def holds(self, example: Example) -> bool:
+        """The same, without counting."""
+        return self.tokens is None or self.tokens(prompt_of(example)) <= self.most
 
 
 def prompt_of(example: Example) -> str:
@@ -301,6 +305,7 @@ def build(source: Path, out: Path, size: str, seed: int, tokens: Counted) -> dic
             parts[split] += take(side, wanted[name if split == "train" else "dev"], seed)
             aside |= {e.messages for e in side} if split == "dev" else set()
     write(out / "fit.jsonl", for_fit(rows, aside, seed))
+    parts["train"] = lengthened(parts["train"], limit.holds, seed)
     for split, part in parts.items():
         random.Random(seed_of(seed, split)).shuffle(part)
         write(out / f"{split}.jsonl", part)
@@ -315,8 +320,8 @@ def build(source: Path, out: Path, size: str, seed: int, tokens: Counted) -> dic
     manifest = {
         "size": size,
         "seed": seed,
-        "sources": {file: file_hash(source / file) for file in FILES.values()},
-        "files": {path.name: file_hash(path) for path in sorted(out.glob("*.jsonl"))},
+        "sources": {file: source_hash(source / file) for file in FILES.values()},
+        "files": {path.name: source_hash(path) for path in sorted(out.glob("*.jsonl"))},
         "points": {
             split: dict(Counter(f"{e.meta['domain']}, n = {len(e.responses)}" for e in part).most_common())
             for split, part in (parts | {"natural": natural}).items()
@@ -360,12 +365,6 @@ def in_any_order(example: Example) -> Example:
         responses=tuple(example.responses[i] for i in order),
         labels=tuple(labels[i] for i in order),
     )
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, its first 16 hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def embedded_tokens() -> Counted:

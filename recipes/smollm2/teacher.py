@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from facts import evidence, measure, opening
+from material import lines_of, with_material
 from principles import KINDS, kind_of
 from telling import NOTHING, TELL
 
@@ -50,10 +51,13 @@ from spct.types import Completion, Example, Request, Usage
 WEIGHTS = Path(__file__).resolve().parent / "weights.json"
 TRIES = 16  # draws to find one that agrees with a hint
 START = 5  # of a score, before its points
+SCALE = (1, 10)  # a score stops at its ends, at each step
 POINTS = 0.9  # of a fact of the usual weight, one standard deviation from the mean
 MOST = 3  # points of one fact
 GENERAL = 0.25  # weight of what matters in general against what tells these responses apart
 MIDDLE = 5.5  # of the scale
+LONG = 0.5  # share of the single responses that stand under a long request
+PAGE = (600, 3600)  # characters of what is added to such a request
 VARIED = 0.1  # how often another wording is taken than the first: what varies is what is judged
 TOLD = {1: 4, 2: 3, 3: 3, 4: 2}  # facts told of each of n responses
 _HINT = re.compile(r"people (?:found response (\d+) to be the best|gave this response the score (\d+))")
@@ -140,14 +144,17 @@ def alone(
     """Rows of judgements of one response on the scale 1..10, which Eq. 10 knows no truth for (ours).
 
     The response is one of a pair's, and the judgement is kept where it is on the right side of the middle:
-    6 and more for the better one.
+    6 and more for the better one. Some stand under a long request (material.py).
     """
     rng = random.Random(seed_of(seed, "alone"))
     pairs = [e for e in examples if len(e.responses) == 2]
     template, rows = load_template(PROMPTS[0]), []
+    lines = lines_of(response for e in examples for response in e.responses)
     for pair in rng.sample(pairs, min(count, len(pairs))):
         place = rng.randrange(2)
         one = replace(pair, responses=pair.responses[place : place + 1], labels=None)
+        if rng.random() < LONG:
+            one = with_material(one, lines, rng.randint(*PAGE), seed)
         case = Case(one, [0], weights)
         chosen = case.draw(rng)
         scores = case.scores(chosen, graded=True)
@@ -224,7 +231,7 @@ class Case:
         return [fact for *_, most, fact in sorted(weighed, reverse=True)[: TOLD.get(n, 1)] if most]
 
     def scores(self, chosen: Sequence[tuple[str, int]], *, graded: bool = False) -> tuple[int, ...]:
-        """Scores by the criteria drawn: 5 and the points told, within 1..10, or 0/1 for one response.
+        """Scores by the criteria drawn: 5 and the points told, added up, or 0/1 for one response.
 
         Args:
             chosen: Criteria.
@@ -234,8 +241,8 @@ class Case:
         if len(places) == 1 and not graded:
             facts = [fact for name, _ in chosen for fact in self.criteria[name]]
             return (int(sum(self.voice(f, 0) for f in facts) + self.bias > 0),)
-        totals = [START + sum(self.points(f, i) for f in self.told(chosen)) for i in places]
-        return tuple(min(max(total, 1), 10) for total in totals)
+        told = self.told(chosen)
+        return tuple(added_up(self.points(f, i) for f in told) for i in places)
 
     def text(self, rng: random.Random, chosen: Sequence[tuple[str, int]], scores: Sequence[int]) -> str:
         """Write the judgement: criteria, what was seen of each response, scores."""
@@ -256,8 +263,9 @@ class Case:
         for fact in self.told(chosen):
             if TELL[fact](self.facts[place][fact]):
                 points = self.points(fact, place)
-                seen.append(f"{self.worded(rng, fact, place)} ({total}{points:+}={total + points})")
-                total += points
+                after = added_up([points], total)
+                seen.append(f"{self.worded(rng, fact, place)} ({total}{points:+}={after})")
+                total = after
         quoted = opening(self.responses[place])
         return (f'"{quoted}": ' if quoted else "") + "; ".join(seen or [NOTHING])
 
@@ -265,6 +273,18 @@ class Case:
         """A fact in words, behind what shows it, where there is such."""
         words = evidence(fact, self.query, self.responses[place])
         return (f'"{words}" ' if words else "") + worded(rng, TELL[fact](self.facts[place][fact]))
+
+
+def added_up(points: Iterable[int], start: int = START) -> int:
+    """A score after each of its points, which stops at the ends of the scale.
+
+    >>> added_up([3, 3, 1, -2])  # 5, 8, 10, 10, 8
+    8
+    """
+    low, high = SCALE
+    for of in points:
+        start = min(max(start + of, low), high)
+    return start
 
 
 def worded(rng: random.Random, phrases: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from facts import COUNTED, measure
-from teacher import START
+from teacher import added_up
 from telling import NOTHING, TELL
 
 from spct.counts import count as counts_of
@@ -91,7 +91,7 @@ def add(found: dict[str, float], example: Example, t: Trajectory, facts: list[di
         found["copied"] += sum(told in right for told in line.counts)
         if line.score is not None:
             found["scores"] += 1
-            found["add_up"] += min(max(START + sum(line.points), 1), 10) == line.score
+            found["add_up"] += added_up(line.points) == line.score
 
 
 def main() -> None:

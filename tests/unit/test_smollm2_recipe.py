@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from gzip import open as open_gzip
 from pathlib import Path
 
@@ -43,8 +44,8 @@ def load():
 
 
 M = load()
-data, facts, principles, refusals, teacher, truth = (
-    M[name] for name in ("data", "facts", "principles", "refusals", "teacher", "truth")
+data, facts, material, principles, refusals, teacher, truth = (
+    M[name] for name in ("data", "facts", "material", "principles", "refusals", "teacher", "truth")
 )
 WEIGHTS = teacher.load_weights()
 
@@ -53,7 +54,7 @@ def example(query, responses, labels=None, domain="chat", **meta):
     return Example.of(query, responses, labels=labels, meta={"domain": domain} | meta)
 
 
-@pytest.mark.parametrize("name", ["data", "facts", "quick_rft", "truth"])
+@pytest.mark.parametrize("name", ["data", "facts", "material", "quick_rft", "teacher", "truth"])
 def test_examples_in_docstrings(name):
     found = doctest.testmod(M[name])
     assert found.attempted > 0
@@ -200,9 +201,9 @@ def test_each_fact_adds_its_points_to_what_came_before_from_five_on():
             for sums, (_, score) in zip(told, lines, strict=True):
                 total = 5
                 for before, points, after in sums:
-                    assert (int(before), int(after)) == (total, total + int(points))
+                    assert (int(before), int(after)) == (total, min(max(total + int(points), 1), 10))
                     total = int(after)
-                assert int(score) == min(max(total, 1), 10)
+                assert int(score) == total
             assert [int(score) for _, score in lines] == list(found.scores)
             assert max(map(len, told)) >= 1
 
@@ -374,8 +375,9 @@ def test_the_longest_response_wins_half_of_the_chat_points(built):
         for row in points
     ]
     assert sum(longest) <= len(longest) / 2 + 1
-    first = sum(row["labels"][0] == max(row["labels"]) for row in points if len(row["labels"]) == 2)
-    assert 0.2 < first / len(points) < 0.8  # the place says nothing
+    pairs = [row["labels"] for row in points if len(row["labels"]) == 2]
+    first = sum(labels[0] > labels[1] for labels in pairs)
+    assert 0.2 < first / len(pairs) < 0.8  # the place says nothing
 
 
 def test_prompts_that_are_too_long_are_left_out_and_counted(built):
@@ -588,6 +590,20 @@ def test_two_processes_learn_what_one_does(tmp_path):
         steps = [row for row in read_rows(tmp_path / name / "metrics.jsonl") if "loss" in row]
         logged.append([row[of] for row in steps for of in ("loss", "grad_norm")])
     assert logged[0] == pytest.approx(logged[1], rel=1e-4)
+
+
+def test_some_points_get_a_page_of_lines_and_keep_their_responses_and_labels():
+    texts = [f"This is sentence {i} of a response. It has a second one, too: {i}." for i in range(40)]
+    pairs = [example(f"Why {i}?", texts[2 * i : 2 * i + 2], (1, 0)) for i in range(20)] * 10
+    pairs = [replace(pair, id=str(i)) for i, pair in enumerate(pairs)]
+    found = material.lengthened(pairs, lambda e: len(e.query) < 1500, 0)
+    changed = [(old, new) for old, new in zip(pairs, found, strict=True) if old != new]
+    assert 5 < len(changed) < 50
+    for old, new in changed:
+        assert (old.id, old.responses, old.labels) == (new.id, new.responses, new.labels)
+        assert 200 < len(new.query) < 1500
+        assert new.query.startswith(f"{old.query}\n") or new.query.endswith(f"\n{old.query}")
+    assert found == material.lengthened(pairs, lambda e: len(e.query) < 1500, 0)
 
 
 def test_a_judgement_of_one_response_alone_is_on_the_right_side_of_the_middle():
