@@ -105,7 +105,7 @@ def test_the_embedded_model_is_asked_as_it_was_trained(tmp_path, monkeypatch):
     weak = {"constrain": True, "max_tokens": 256}
     assert embedded.settings(None) == weak
     (tmp_path / "adapter_model.safetensors").write_bytes(b"weights")
-    assert embedded.settings(None) == {"template": "brief", "max_tokens": 320}
+    assert embedded.settings(None) == {"template": "brief", "max_tokens": 400}
     assert embedded.settings("none") == embedded.settings("a/folder/of/mine") == weak
     assert judge_config({"k": 3}, Engine()).template == "brief"
     assert judge_config({"template": "pointwise"}, Engine()).template == "pointwise"

@@ -188,10 +188,10 @@ def test_a_batch_has_like_settings_and_so_many_samples(backend):
     from spct.backends.local import _Waiting
 
     hot, cold = ask(10), ask(10, temperature=0.0)  # ten greedy samples are drawn as one
-    asked = [ask(9), hot, cold, ask(7), ask(40), cold]
+    asked = [ask(25), hot, cold, ask(7), ask(40), cold]
     backend._waiting += [_Waiting(request, Future(), Event()) for request in asked]
     taken = [[asked.index(w.request) for w in backend._take()] for _ in range(5)]
-    assert taken == [[0, 3], [1], [2, 2], [4], []]  # at most 16 samples, or one request alone
+    assert taken == [[0, 3], [1], [2, 2], [4], []]  # at most 32 samples, or one request alone
 
 
 def test_choose_picks_where_the_running_sum_passes_u():

@@ -84,7 +84,7 @@ def settings(adapter: str | None, *, hinted: bool = False) -> dict[str, Any]:
     """
     if resolve_adapter(NAME, adapter)[1] != str(ADAPTER):
         return {"constrain": True, "max_tokens": 256}
-    return {"max_tokens": 256} if hinted else {"template": "brief", "max_tokens": 320}
+    return {"max_tokens": 256} if hinted else {"template": "brief", "max_tokens": 400}
 
 
 def with_adapter(model: Any, folder: str) -> Any:

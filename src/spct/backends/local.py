@@ -26,7 +26,7 @@ from spct.backends.shared_prefix import install
 from spct.errors import BackendError, ConfigError, MissingExtraError, SpctError
 from spct.types import Completion, Request, Usage
 
-_ROWS = {"cpu": 16, "cuda": 64}  # samples decoded together, unless one request has more
+_ROWS = {"cpu": 32, "cuda": 64}  # samples decoded together, unless one request has more
 _GATHER_S = 0.005  # pause in which the tasks of an event loop hand in their requests
 
 
