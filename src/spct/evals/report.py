@@ -6,6 +6,7 @@ The page works from a file without a network: styles, charts (SVG) and a small s
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -214,10 +215,13 @@ def draw_pngs(found: Mapping[str, Any], out: Path) -> list[Path]:
             [line] = axes.plot(s.x, s.y, marker="o", markersize=3, label=s.name)
             if s.low is not None and s.high is not None:
                 axes.fill_between(s.x, s.low, s.high, alpha=0.15, color=line.get_color())
+        labels = defaultdict(list)  # by height: those of one would be written over each other
         for reference, values in benchmark["references"].items():
             axes.axhline(100 * values["score"], linestyle=":", linewidth=1, color="grey")
-            at = (max(series[0].x), 100 * values["score"])
-            axes.annotate(reference, at, fontsize=7, ha="right", va="bottom")
+            labels[round(100 * values["score"])].append(reference)
+        for height, names in labels.items():
+            at = (max(series[0].x), height)
+            axes.annotate(", ".join(names), at, fontsize=7, ha="right", va="bottom")
         axes.set_xscale("log", base=2)
         axes.set_xticks(powers(int(max(series[0].x))))
         axes.xaxis.set_major_formatter("{x:g}")
