@@ -44,7 +44,7 @@ def with_material(example: Example, lines: Sequence[str], characters: int, seed:
     Args:
         example: Its responses and labels stay.
         lines: To choose from; at least one.
-        characters: Of the page, at most.
+        characters: Of the page, about.
         seed: Equal seeds give equal pages.
     """
     rng = random.Random(seed_of(seed, "material", example.id))
@@ -64,8 +64,8 @@ def lengthened(points: Sequence[Example], fits: Callable[[Example], bool], seed:
     rng, lines = random.Random(seed_of(seed, "lengthened")), lines_of(r for e in points for r in e.responses)
     found = []
     for example in points:
-        long = example
         if rng.random() < LONG and "answer" not in example.meta:
             long = with_material(example, lines, rng.randint(*PAGE), seed)
-        found.append(long if fits(long) else example)
+            example = long if fits(long) else example
+        found.append(example)
     return found
