@@ -164,12 +164,22 @@ def model_rollouts(c: Context, out: str, *, model: str, rows: str) -> Facts:
     return dict(tally(run))
 
 
+def grm_rollouts(c: Context) -> Facts:
+    """Trajectories of the GRM for the meta RM: those of RL where it kept them all, else new ones."""
+    from spct.training.rollouts import logged, tally
+
+    if c.size == "cpu":
+        return model_rollouts(c, "grm-rollouts", model=c.grm, rows="meta")
+    log, out = c.path("grpo", "rollouts.jsonl"), c.path("grm-rollouts")
+    return dict(tally(logged(log, [c.path("data", "rl.jsonl")], out)))
+
+
 def meta_rm(c: Context) -> Facts:
-    """Train the meta RM (§5); on a CPU on the GRM's own trajectories only."""
+    """Train the meta RM (§5) on the GRM's own trajectories."""
     from spct.training import meta_rm as stage
     from spct.training.configs import MetaRMConfig
 
-    runs = [c.path("grm-rollouts")] if c.size == "cpu" else [c.path("teacher"), c.path("grm-rollouts")]
+    runs = [c.path("grm-rollouts")]
     stage.run(
         config(c, MetaRMConfig, "meta-rm", {"model": c.path(c.grm, "model"), "data": runs}), resume=True
     )
@@ -208,7 +218,7 @@ STAGES: dict[str, Callable[[Context], Facts]] = {
     "rft": rft,
     "easy": lambda c: model_rollouts(c, "easy", model="rft", rows="rl"),
     "grpo": grpo,
-    "grm-rollouts": lambda c: model_rollouts(c, "grm-rollouts", model=c.grm, rows="meta"),
+    "grm-rollouts": grm_rollouts,
     "meta-rm": meta_rm,
     "ship": ship,
 }

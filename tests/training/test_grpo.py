@@ -10,6 +10,7 @@ from spct.correctness import outcome
 from spct.errors import ConfigError, InputError
 from spct.training.configs import GRPOConfig
 from spct.training.outcomes import OutcomeReward, read_rollout
+from spct.types import SamplingParams
 
 from .conftest import TEMPLATES
 
@@ -318,3 +319,90 @@ def test_outcome_of_a_rollout(text, labels, order, expected):
 def test_singles_are_right_only_at_their_label():
     texts = [f"Scores: \\boxed{{{s}}}" for s in (0, 1, 7)]
     assert [read_rollout(text, (1,), (0,), "single", cut=False).outcome for text in texts] == [-1, 1, -1]
+
+
+@pytest.mark.parametrize("lora_rank", [0, 4])
+def test_rollouts_in_slots_are_of_the_trained_weights(tiny_model, points, tmp_path, monkeypatch, lora_rank):
+    """Greedily, what slots draw after training is what `generate` of the saved model writes."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from spct.training import grpo
+
+    trainers = []
+
+    def train(trainer, stage, train=grpo.train):
+        trainers.append(trainer)
+        train(trainer, stage)
+
+    monkeypatch.setattr(grpo, "train", train)
+    out = tmp_path / "run"
+    settings = {"slots": 2, "steps": 3, "lora_rank": lora_rank, "lr": 1e-2}
+    grpo.run(config(tiny_model, points, out, **settings))
+    [trainer] = trainers
+    trainer.rollout_func._params = SamplingParams(0.0)
+    prompts = [[{"role": "user", "content": f"q{i} good bad judge"}] for i in (0, 0, 1)]
+    drawn = trainer.rollout_func(prompts, trainer)
+    model = AutoModelForCausalLM.from_pretrained(out / "model")
+    tokenizer = AutoTokenizer.from_pretrained(out / "model")
+    for turns, ids, new in zip(prompts, drawn["prompt_ids"], drawn["completion_ids"], strict=True):
+        [read] = tokenizer.apply_chat_template([turns], add_generation_prompt=True, return_dict=False)
+        assert read == ids
+        written = model.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=6, pad_token_id=0)
+        assert written[0, len(ids) :].tolist() == new
+    start = AutoModelForCausalLM.from_pretrained(tiny_model)
+    pairs = zip(start.parameters(), model.parameters(), strict=True)
+    assert not all(torch.equal(before, after) for before, after in pairs)
+
+
+def test_slots_and_vllm_exclude_each_other(tiny_model, points, tmp_path):
+    with pytest.raises(ValueError, match="rollouts have one engine"):
+        config(tiny_model, points, tmp_path, slots=2, vllm="colocate")
+
+
+def test_a_run_in_slots_resumes_as_the_straight_one(tiny_model, points, tmp_path):
+    from spct.training.grpo import run
+
+    straight, cut = (config(tiny_model, points, tmp_path / name, slots=2, keep=9) for name in ("a", "b"))
+    run(straight)
+    shutil.copytree(tmp_path / "a", tmp_path / "b", ignore=shutil.ignore_patterns("model", "checkpoint-4"))
+    manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
+    manifest.pop("finished")
+    (tmp_path / "b" / "manifest.json").write_text(json.dumps(manifest))
+    run(cut, resume=True)
+    names = ("step", "loss", "outcome", "completions/mean_length")
+    assert [[row.get(n) for n in names] for row in metrics(tmp_path / "a")][:5] == [
+        [row.get(n) for n in names] for row in metrics(tmp_path / "b")
+    ][:5]
+
+
+def test_training_ends_when_its_minutes_are_over(tiny_model, points, tmp_path, capsys):
+    from spct.training.grpo import run
+
+    run(config(tiny_model, points, tmp_path / "run", steps=400, max_minutes=1e-6))
+    assert [row["step"] for row in metrics(tmp_path / "run") if "outcome" in row] == [1]
+    assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
+    assert "minutes are over" in capsys.readouterr().err
+
+
+def test_a_log_of_all_rollouts_is_a_run_for_the_meta_rm(tiny_model, points, tmp_path):
+    from spct.training.grpo import run
+    from spct.training.meta_rm import judged
+    from spct.training.rollouts import logged, tally
+
+    run(config(tiny_model, points, tmp_path / "run", steps=3, sample_steps=1, sample_rollouts=16))
+    log = tmp_path / "run" / "rollouts.jsonl"
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    folder = logged(log, [points], tmp_path / "rollouts")
+    counts = tally(folder)
+    assert counts["samples"] == len(rows) == 48
+    assert counts["correct"] == sum(row["outcome"] == 1 for row in rows)
+    assert counts["parsed"] == sum(row["scores"] is not None for row in rows) > 0
+    found, left_out = judged([tmp_path / "rollouts"])
+    assert len(found) == counts["parsed"]
+    assert sum(row.correct for row in found) == counts["correct"]
+    assert left_out["unparsed"] == 48 - counts["parsed"]
+    other = tmp_path / "other.jsonl"
+    other.write_text('{"id": "x", "prompt": "q", "responses": ["a", "b"], "labels": [1, 0]}\n')
+    with pytest.raises(InputError, match="no data point"):
+        logged(log, [other], tmp_path / "again")

@@ -384,3 +384,22 @@ def test_the_embedded_model_keeps_to_the_form():
     assert all(re.fullmatch(regex, a.text) for a in answers)
     assert backend._tokenizer.decode(backend._tokenizer("12  3")["input_ids"]) == "12  3"
     assert len(backend._tokenizer("123")["input_ids"]) == 3  # each digit stands alone
+
+
+def test_with_slots_the_texts_are_those_without(tiny, backend):
+    from spct.backends.local import LocalBackend
+
+    slots = LocalBackend(str(tiny), device="cpu", dtype="float64", graphs=True)
+    asked = [ask(3), ask(5, seed=9, text=TEXT + "Another one."), ask(2, max_tokens=9), ask(2, temperature=0)]
+
+    async def together(engine):
+        return await asyncio.gather(*[engine.generate(r) for r in asked])
+
+    found, expected = asyncio.run(together(slots)), asyncio.run(together(backend))
+    assert slots._slots is not None
+    assert backend._slots is None
+    assert [[(c.text, c.finish_reason) for c in cs] for cs in found] == [
+        [(c.text, c.finish_reason) for c in cs] for cs in expected
+    ]
+    [constrained] = draw(slots, ask(regex=REGEX, max_tokens=64))  # texts held to a grammar go the old way
+    assert re.fullmatch(REGEX, constrained.text)

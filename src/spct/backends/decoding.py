@@ -166,6 +166,16 @@ def choose(logits: Any, params: SamplingParams, sources: Sequence[random.Random]
     import torch
 
     if params.temperature == 0:
+        return pick(logits, params, None)
+    draws = torch.tensor([[source.random()] for source in sources], dtype=torch.float64)
+    return pick(logits, params, draws.to(logits.device))
+
+
+def pick(logits: Any, params: SamplingParams, draws: Any) -> Any:
+    """The same from random numbers at hand: (rows, 1), float64; not read at temperature 0."""
+    import torch
+
+    if params.temperature == 0:
         return logits.argmax(-1)
     probabilities = (logits.double() / params.temperature).softmax(-1)
     if params.top_p < 1:
@@ -173,7 +183,6 @@ def choose(logits: Any, params: SamplingParams, sources: Sequence[random.Random]
         beyond = ordered.cumsum(-1) - ordered >= params.top_p  # the token that passes top_p still counts
         probabilities = probabilities.scatter(-1, index, ordered.masked_fill(beyond, 0.0))
     sums = probabilities.cumsum(-1)
-    draws = torch.tensor([[source.random()] for source in sources], dtype=sums.dtype, device=sums.device)
     return (
         torch.searchsorted(sums, draws * sums[:, -1:], right=True).squeeze(-1).clamp_(max=logits.shape[1] - 1)
     )

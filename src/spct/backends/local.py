@@ -4,8 +4,9 @@
     backend = LocalBackend("Qwen/Qwen3-8B", adapter="runs/rft/adapter")
 
 Requests that wait are decoded together, in a thread of their own, so that an event loop stays live: a
-step of 16 samples takes little longer than one of 4, whichever prompts they belong to. On CPU the
-speed is that of `torch`'s threads: one per core where nothing else runs, else set
+step of 16 samples takes little longer than one of 4, whichever prompts they belong to. On a GPU steps
+are CUDA graphs (`slots`), but for texts held to a grammar and for what its memory does not hold. On CPU
+the speed is that of `torch`'s threads: one per core where nothing else runs, else set
 `OMP_NUM_THREADS=1`, as two busy threads that wait for each other are slower than one.
 """
 
@@ -23,10 +24,12 @@ from spct.backends.constrained import Grammar, vocabulary
 from spct.backends.decoding import Drawn, Prefill, Row, decode, prefill
 from spct.backends.prompt_tokens import check_chat_template, encode, new_tokens
 from spct.backends.shared_prefix import install
+from spct.backends.slots import WIDTH, Job, Slots, open_slots
 from spct.errors import BackendError, ConfigError, MissingExtraError, SpctError
 from spct.types import Completion, Request, Usage
 
-_ROWS = {"cpu": 32, "cuda": 64}  # samples decoded together, unless one request has more
+_ROWS = {"cpu": 32, "cuda": 512}  # samples decoded together, unless one request has more
+_REQUESTS = {"cpu": 8, "cuda": 128}  # handed over at a time
 _GATHER_S = 0.005  # pause in which the tasks of an event loop hand in their requests
 
 
@@ -43,6 +46,14 @@ class _Waiting(NamedTuple):
         return self.request.n if self.request.params.temperature else 1
 
 
+class _Ready(NamedTuple):
+    """A request's prompt as tokens, the new tokens that it may have, and what holds its text."""
+
+    tokens: list[int]
+    limit: int
+    grammar: Grammar | None
+
+
 class LocalBackend:
     """A causal language model of `transformers`, with a chat template.
 
@@ -53,7 +64,9 @@ class LocalBackend:
         device: `cpu`, `cuda`, `cuda:1`, ...; `auto` spreads over all GPUs; None takes a GPU if any.
         dtype: Name of a torch dtype, e.g. `float32`; None is the model's own, but on a CPU bfloat16 where it
             multiplies in it (AVX-512 BF16, AMX), which is faster, else float32.
-        max_concurrency: Requests to hand over at a time; those that fit are decoded together.
+        max_concurrency: Requests to hand over at a time; those that fit are decoded together. None: 8 on a
+            CPU, 128 on a GPU.
+        graphs: Decode by CUDA graphs; None: on a GPU.
 
     Raises:
         MissingExtraError: torch, transformers or peft is not installed.
@@ -67,15 +80,17 @@ class LocalBackend:
         adapter: str | None = None,
         device: str | None = None,
         dtype: str | None = None,
-        max_concurrency: int = 8,
+        max_concurrency: int | None = None,
+        graphs: bool | None = None,
     ) -> None:
         try:
             import torch
         except ImportError as error:
             raise MissingExtraError("torch", "local") from error
         self.model, adapter = embedded.resolve_adapter(model, adapter)
-        self.max_concurrency = max_concurrency
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        kind = "cpu" if device == "cpu" else "cuda"
+        self.max_concurrency = max_concurrency or _REQUESTS[kind]
         self._tokenizer, self._lm = _load(model, device, dtype)
         if adapter:
             self._lm = embedded.with_adapter(self._lm, adapter)
@@ -90,7 +105,9 @@ class LocalBackend:
         self._vocabulary: Any = None
         self._grammar: Grammar | None = None
         self._earlier: Prefill | None = None
-        self._rows = _ROWS["cpu" if device == "cpu" else "cuda"] if self._shared else 1
+        self._rows = _ROWS[kind] if self._shared else 1
+        self._graphs = self._shared and (kind == "cuda" and device != "auto" if graphs is None else graphs)
+        self._slots: Slots | None = None
         self._waiting: list[_Waiting] = []
         self._lock = threading.Lock()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="spct-local")
@@ -120,7 +137,7 @@ class LocalBackend:
         while waiting := self._take():
             for w in waiting:
                 w.future.cancel()
-        self._lm = self._earlier = None
+        self._lm = self._earlier = self._slots = None
 
     def _serve(self) -> None:
         """Answer requests that wait; there is one call a request, so none is left over."""
@@ -157,16 +174,10 @@ class LocalBackend:
         started = time.perf_counter()
         try:
             with torch.inference_mode():
-                ready = [(w, d) for w in batch if (d := self._prepare(w)) is not None]
+                ready = [(w, r) for w in batch if (r := self._prepare(w)) is not None]
                 if not ready:
                     return True
-                found = decode(
-                    self._lm,
-                    [d for _, d in ready],
-                    batch[0].request.params,
-                    eos=self._eos,
-                    shared=self._shared,
-                )
+                found = self._draw(ready)
         except torch.OutOfMemoryError:  # not kept as a cause: its frames hold the memory
             if len(batch) > 1:
                 return False
@@ -178,30 +189,51 @@ class LocalBackend:
             batch[0].future.set_exception(error)
             return True
         seconds = time.perf_counter() - started
-        for (w, d), rows in zip(ready, found, strict=True):
+        for (w, r), (rows, reused) in zip(ready, found, strict=True):
             rows *= w.request.n // len(rows)  # greedy samples are all alike: one is drawn
-            first = Usage(len(d.prompt.tokens), 0, d.prompt.reused)
+            first = Usage(len(r.tokens), 0, reused)
             w.future.set_result(
                 [self._completion(row, first if j == 0 else Usage(), seconds) for j, row in enumerate(rows)]
             )
         return True
 
-    def _prepare(self, w: _Waiting) -> Drawn | None:
-        """Read the prompt; None where the request is at fault, which its caller is told."""
+    def _prepare(self, w: _Waiting) -> _Ready | None:
+        """Read the request; None where it is at fault, which its caller is told."""
         request = w.request
         try:
             tokens = encode(self._tokenizer, request, self.model)
             limit = new_tokens(request, len(tokens), self._context, self.model)
-            grammar = self._grammar_of(request.params.regex)
+            return _Ready(tokens, limit, self._grammar_of(request.params.regex))
         except SpctError as error:
             w.future.set_exception(error)
             return None
+
+    def _draw(self, ready: Sequence[tuple[_Waiting, _Ready]]) -> list[tuple[list[Row], int]]:
+        """The samples of each request, and how many tokens of its prompt were not read again."""
+        params = ready[0][0].request.params
+        seeds = [[w.request.seed + j for j in range(w.rows)] for w, _ in ready]
+        if self._graphs and ready[0][1].grammar is None:
+            jobs = [
+                Job(r.tokens, s, r.limit, w.cancelled.is_set) for (w, r), s in zip(ready, seeds, strict=True)
+            ]
+            if self._slots is None or not self._slots.hold(jobs):
+                self._slots = None  # frees its memory
+                self._slots = open_slots(self._lm, jobs, eos=self._eos, most=self._rows // WIDTH)
+            if self._slots is not None:
+                return [(rows, 0) for rows in self._slots.draw(jobs, params)]
+        drawn = [
+            Drawn(self._prefill(r.tokens), s, r.limit, r.grammar, w.cancelled.is_set)
+            for (w, r), s in zip(ready, seeds, strict=True)
+        ]
+        found = decode(self._lm, drawn, params, eos=self._eos, shared=self._shared)
+        return [(rows, d.prompt.reused) for rows, d in zip(found, drawn, strict=True)]
+
+    def _prefill(self, tokens: list[int]) -> Prefill:
         earlier, self._earlier = self._earlier, None
         prompt = prefill(self._lm, tokens, earlier)
         if self._shared:
             self._earlier = prompt
-        seeds = [request.seed + j for j in range(w.rows)]
-        return Drawn(prompt, seeds, limit, grammar, w.cancelled.is_set)
+        return prompt
 
     def _completion(self, row: Row, prompt: Usage, seconds: float) -> Completion:
         text = self._tokenizer.decode(

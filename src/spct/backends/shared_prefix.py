@@ -31,6 +31,29 @@ class Prompts:
     def __init__(self, caches: Sequence[Any], counts: Sequence[int]) -> None:
         self.layers, self.counts, self.reads = [cache.layers for cache in caches], list(counts), 0
 
+    def read(self, layer: int, query: Any, key: Any, value: Any) -> Any:
+        """Attention of one new token per row over its prompt and the row's own tokens.
+
+        Args:
+            layer: Index of the attention layer.
+            query: (rows, kv_heads, heads / kv_heads, dim), scaled.
+            key: (rows, kv_heads, new, dim).
+            value: (rows, kv_heads, new, value_dim).
+
+        Returns:
+            (rows, kv_heads, heads / kv_heads, value_dim).
+        """
+        import torch
+
+        self.reads += 1
+        parts = [x.split(self.counts) for x in (query, key, value)]
+        outputs = [
+            _read_both(q, k, v, layers[layer])
+            for layers, q, k, v in zip(self.layers, *parts, strict=True)
+            if len(q)  # all samples of a prompt may have ended
+        ]
+        return torch.cat(outputs)
+
 
 def install(model: Any) -> bool:
     """Let `model` read shared prompts; False (and nothing changed) where it cannot.
@@ -139,7 +162,7 @@ def attend(
     value: Any,
     attention_mask: Any,
     *,
-    prompts: Prompts | None = None,
+    prompts: Any = None,
     scaling: float | None = None,
     **options: Any,
 ) -> Any:
@@ -150,30 +173,21 @@ def attend(
         query: (rows, heads, 1, dim).
         key: (rows, kv_heads, new, dim), the row's own tokens so far.
         value: (rows, kv_heads, new, value_dim).
-        attention_mask: Not used with prompts: a new token sees all before it, and no row is padded.
-        prompts: What the rows have read before; None means plain attention.
+        attention_mask: Not used with prompts: a new token sees all before it.
+        prompts: What the rows have read before (`Prompts`, `slots.Slots`); None means plain attention.
         scaling: Factor on the scores; None means dim ** -0.5.
         options: Of `transformers`' own attention.
 
     Returns:
         (rows, 1, heads, value_dim), and None in place of weights.
     """
-    import torch
-
     if prompts is None:
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
-    prompts.reads += 1
     rows, heads, _, dim = query.shape
     query = (query * (dim**-0.5 if scaling is None else scaling)).reshape(rows, key.shape[1], -1, dim)
-    parts = [x.split(prompts.counts) for x in (query, key, value)]
-    outputs = [
-        _read_both(q, k, v, layers[module.layer_idx])
-        for layers, q, k, v in zip(prompts.layers, *parts, strict=True)
-        if len(q)  # all samples of a prompt may have ended
-    ]
-    return torch.cat(outputs).reshape(rows, 1, heads, value.shape[-1]), None
+    return prompts.read(module.layer_idx, query, key, value).reshape(rows, 1, heads, -1), None
 
 
 def _read_both(query: Any, key: Any, value: Any, prompt: Any) -> Any:

@@ -53,6 +53,8 @@ class StageConfig(Config):
     """Optimizer steps; 0 means `epochs`."""
     epochs: float = Field(1.0, gt=0)
     """Passes over the data, where steps is 0."""
+    max_minutes: float = Field(0.0, ge=0)
+    """Training ends after so many minutes, as if its steps were done; 0: no limit (ours)."""
     max_tokens: int = Field(4096, ge=1)
     """Tokens of the longest sequence; nothing is cut to fit."""
     over_length: OverLength = "error"
@@ -132,6 +134,8 @@ class GRPOConfig(StageConfig):
     (§4: 3 of 3)."""
     skip_bad: bool = False
     """Leave out data points without usable labels, and list them."""
+    slots: int = Field(0, ge=0)
+    """Prompts whose rollouts spct's own engine decodes together, for a GPU without vLLM; 0: `generate`."""
     vllm: Literal["off", "colocate", "server"] = "off"
     """Rollouts by vLLM: in this process, or by a server at `vllm_url`."""
     vllm_url: str = "http://localhost:8000"
@@ -148,6 +152,8 @@ class GRPOConfig(StageConfig):
             raise ValueError(
                 f"batch is {self.batch} rollouts, expected a multiple of group_size ({self.group_size})"
             )
+        if self.slots and self.vllm != "off":
+            raise ValueError(f"slots is {self.slots} and vllm {self.vllm!r}: rollouts have one engine")
         if self.save_steps % self.iterations:
             raise ValueError(
                 f"save_steps is {self.save_steps}, expected a multiple of iterations ({self.iterations}):"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -213,6 +214,24 @@ def metrics_log(stage: Stage) -> Any:
     return MetricsLog()
 
 
+def time_limit(trainer: Any, minutes: float) -> Any:
+    """A callback that ends training after so many minutes, in all processes at the same step."""
+    import torch
+    from transformers import TrainerCallback
+
+    class TimeLimit(TrainerCallback):  # type: ignore[misc]
+        def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+            self.end = time.monotonic() + 60 * minutes
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            late = torch.tensor(float(time.monotonic() > self.end), device=trainer.accelerator.device)
+            if trainer.accelerator.reduce(late, reduction="sum") > 0:
+                print(f"step {state.global_step}: {minutes:g} minutes are over", file=sys.stderr)
+                control.should_training_stop = True
+
+    return TimeLimit()
+
+
 def _finite(logs: Mapping[str, Any]) -> dict[str, Any]:
     """JSON has no NaN: a metric without a value is null."""
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in logs.items()}
@@ -223,6 +242,8 @@ def train(trainer: Any, stage: Stage) -> None:
     from transformers.trainer_callback import PrinterCallback
 
     trainer.remove_callback(PrinterCallback)  # metrics_log prints
+    if minutes := stage.manifest["settings"]["max_minutes"]:
+        trainer.add_callback(time_limit(trainer, minutes))
     checkpoint = stage.checkpoint()
     stage.rewind(int(checkpoint.name.split("-")[1]) if checkpoint else 0)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

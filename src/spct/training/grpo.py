@@ -11,6 +11,7 @@ What the paper leaves open is ours: clip range 0.2, one update per generation, t
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from spct.training.engine import (
 )
 from spct.training.outcomes import OutcomeReward
 from spct.training.rollouts import easy_points
+from spct.training.slot_rollouts import SlotRollouts
 from spct.training.sources import load_all
 from spct.training.stage import Stage, open_stage
 from spct.types import Example
@@ -203,16 +205,20 @@ def make_trainer(config: GRPOConfig, stage: Stage, tokenizer: Any, rows: Sequenc
             for row in listed[: config.sample_rollouts]:
                 stage.append("rollouts.jsonl", {"step": step} | row)
 
+    rollouts = {"rollout_func": SlotRollouts(config)} if config.slots else {}
     reward = OutcomeReward(sample)
     domains = sorted({row["domain"] for row in rows})
-    trainer = domain_trainer(reward, domains)(
-        model=config.model,
-        reward_funcs=reward,
-        args=paper_grpo_config(**on_device(grpo_arguments(config))),
-        train_dataset=datasets.Dataset.from_list(list(rows)),
-        processing_class=tokenizer,
-        peft_config=lora(config),
-        callbacks=[metrics_log(stage)],
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "You are using 'rollout_func'", UserWarning)  # pinned
+        trainer = domain_trainer(reward, domains)(
+            model=config.model,
+            reward_funcs=reward,
+            args=paper_grpo_config(**on_device(grpo_arguments(config))),
+            train_dataset=datasets.Dataset.from_list(list(rows)),
+            processing_class=tokenizer,
+            peft_config=lora(config),
+            callbacks=[metrics_log(stage)],
+            **rollouts,
+        )
     reward.ends = frozenset(trainer.eos_token_ids)
     return trainer

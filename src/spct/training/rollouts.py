@@ -9,6 +9,7 @@ Points with one response have their own prompt, with scores 0/1.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,14 @@ from typing import Any
 from spct.backends.base import Backend
 from spct.configs import JudgeConfig, build
 from spct.correctness import is_correct
-from spct.errors import ConfigError
+from spct.errors import ConfigError, InputError
 from spct.judge import Judge
 from spct.progress import progress
 from spct.prompts import check_inputs, load_template
 from spct.records import RunFolder, run_manifest
 from spct.training.data import template_for
 from spct.training.sources import load_all
-from spct.types import Example, digest
+from spct.types import Example, FailureReason, Trajectory, digest
 
 TEMPERATURE = 0.5  # §5 states it for voting; rollouts follow
 
@@ -118,6 +119,46 @@ async def _draw(
                 wanted = [e for e in examples if (len(e.responses) == 1) is of_one]
                 async for _ in judge.astream(wanted):
                     advance()
+
+
+def logged(log: str | Path, data: Sequence[str | Path], out: str | Path) -> RunFolder:
+    """Rollouts that GRPO wrote down (`rollouts.jsonl`) as a run folder, for the meta RM to learn from (§5).
+
+    The policy of late steps is the GRM that is to be guided, that of early ones resembles it. A log holds all
+    rollouts where `sample_steps` is 1 and `sample_rollouts` is `batch`.
+
+    Args:
+        log: The file.
+        data: The sources that GRPO was trained on.
+        out: Run folder, new.
+
+    Raises:
+        InputError: A rollout's data point is not in the sources, or the folder holds something else.
+    """
+    by_id = {example.id: example for example in load_all(data, skip_bad=True).examples}
+    found: dict[str, list[Trajectory]] = {}
+    for row in map(json.loads, Path(log).read_text(encoding="utf-8").splitlines()):
+        if row["example_id"] not in by_id:
+            raise InputError(f"{log}: no data point {row['example_id']!r}", expected=f"one of {data}")
+        own = found.setdefault(row["example_id"], [])
+        order = tuple(row["order"])
+        own.append(
+            Trajectory(
+                example_id=row["example_id"],
+                sample=len(own),
+                key=digest([row["example_id"], len(own), row["text"]]),
+                order=order,
+                seed=0,
+                text=row["text"],
+                scores=None if row["scores"] is None else tuple(row["scores"]),
+                failure=None if row["scores"] is not None else FailureReason(row["failure"]),
+            )
+        )
+    settings = {"k": max(map(len, found.values()), default=0), "log": digest(sorted(found))}
+    manifest = run_manifest(settings, command="rollout", source=[str(log)], examples=len(found))
+    with RunFolder.create(out, manifest, [by_id[name] for name in found]) as run:
+        run.add(t for own in found.values() for t in own)
+    return run
 
 
 def tally(run: RunFolder) -> dict[str, int]:
