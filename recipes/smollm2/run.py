@@ -146,7 +146,7 @@ def grpo(c: Context) -> Facts:
     return {"model": str(stage.run(config(c, GRPOConfig, "grpo", paths), resume=True))}
 
 
-def model_rollouts(c: Context, out: str, *, model: str, rows: str) -> Facts:
+def model_rollouts(c: Context, out: str, *, model: str, rows: str, n: int) -> Facts:
     """Draw trajectories of a trained model through the judge."""
     from spct.backends import open_backend
     from spct.training.rollouts import rollout, tally
@@ -158,7 +158,7 @@ def model_rollouts(c: Context, out: str, *, model: str, rows: str) -> Facts:
     order = "given" if c.size == "cpu" else "random"
     several, single = PROMPTS
     run = rollout(
-        source, c.out / out, backend, n=c.settings["n"], template=several, single_template=single,
+        source, c.out / out, backend, n=n, template=several, single_template=single,
         max_tokens=limit, order=order, seed=c.seed,
     )  # fmt: skip
     return dict(tally(run))
@@ -169,7 +169,7 @@ def grm_rollouts(c: Context) -> Facts:
     from spct.training.rollouts import logged, tally
 
     if c.size == "cpu":
-        return model_rollouts(c, "grm-rollouts", model=c.grm, rows="meta")
+        return model_rollouts(c, "grm-rollouts", model=c.grm, rows="meta", n=c.settings["meta_n"])
     log, out = c.path("grpo", "rollouts.jsonl"), c.path("grm-rollouts")
     return dict(tally(logged(log, [c.path("data", "rl.jsonl")], out)))
 
@@ -216,7 +216,7 @@ STAGES: dict[str, Callable[[Context], Facts]] = {
     "reject": reject,
     "alone": alone,
     "rft": rft,
-    "easy": lambda c: model_rollouts(c, "easy", model="rft", rows="rl"),
+    "easy": lambda c: model_rollouts(c, "easy", model="rft", rows="rl", n=c.settings["n"]),
     "grpo": grpo,
     "grm-rollouts": grm_rollouts,
     "meta-rm": meta_rm,

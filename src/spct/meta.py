@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from spct.backends import embedded
+from spct.backends.precision import multiplies_bfloat16, to_bfloat16
 from spct.backends.shared_prefix import as_option, new_cache, reads_in_parts
 from spct.errors import BackendError, InputError, MissingExtraError
 from spct.parsing import split_thinking
@@ -143,13 +144,14 @@ class LocalClassifier:
     Args:
         model: Folder or hub name; `smollm2` is the package's own, for the embedded model.
         batch_size: Prompts per forward pass.
+        dtype: Name of a torch dtype; None is float32, but bfloat16 where the device multiplies in it.
 
     Raises:
         MissingExtraError: torch, transformers or peft is not installed.
         InputError: It does not load, or the package holds none.
     """
 
-    def __init__(self, model: str, *, batch_size: int = 8) -> None:
+    def __init__(self, model: str, *, batch_size: int = 8, dtype: str | None = None) -> None:
         try:
             import torch
             from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -162,7 +164,7 @@ class LocalClassifier:
             with embedded.quiet():
                 self._tokenizer = AutoTokenizer.from_pretrained(place)
                 net, report = AutoModelForSequenceClassification.from_pretrained(
-                    place, num_labels=1, output_loading_info=True
+                    place, num_labels=1, dtype=dtype or "float32", output_loading_info=True
                 )
         except (OSError, ValueError) as error:
             raise InputError(
@@ -180,6 +182,8 @@ class LocalClassifier:
         self._padding = self._tokenizer.pad_token_id
         net.config.get_text_config().pad_token_id = self._padding  # the last token before it is read
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        if dtype is None and multiplies_bfloat16(self._device):
+            to_bfloat16(net)
         self._net = net.eval().to(self._device)
         self._shares = reads_in_parts(self._net)
         self._one_at_a_time = asyncio.Lock()

@@ -406,3 +406,44 @@ def test_a_log_of_all_rollouts_is_a_run_for_the_meta_rm(tiny_model, points, tmp_
     other.write_text('{"id": "x", "prompt": "q", "responses": ["a", "b"], "labels": [1, 0]}\n')
     with pytest.raises(InputError, match="no data point"):
         logged(log, [other], tmp_path / "again")
+
+
+def test_micro_batches_by_length_hold_the_same_rows_with_less_padding():
+    import torch
+
+    from spct.training.padding import by_length
+
+    # prompt lengths 2, 4, 1, 3 of 4 (padded on the left), completions 3, 1, 2, 3 of 3: 5, 5, 3, 6 together
+    prompts = [[0, 0, 7, 7], [6, 6, 6, 6], [0, 0, 0, 5], [0, 4, 4, 4]]
+    completions = [[3, 3, 3], [2, 0, 0], [1, 1, 0], [8, 8, 8]]
+    rows = {
+        "prompt_ids": torch.tensor(prompts),
+        "prompt_mask": (torch.tensor(prompts) > 0).int(),
+        "completion_ids": torch.tensor(completions),
+        "completion_mask": (torch.tensor(completions) > 0).int(),
+        "ref_per_token_logps": -torch.tensor(completions).float(),
+        "advantages": torch.tensor([0.1, 0.2, 0.3, 0.4]),
+    }
+    whole = {"num_items_in_batch": torch.tensor(9), "images": None}
+    parts = by_length([{name: x[i : i + 2] for name, x in rows.items()} | whole for i in (0, 2)])
+    assert [part["advantages"].tolist() for part in parts] == [
+        pytest.approx([0.3, 0.1]),  # lengths 3, 5
+        pytest.approx([0.2, 0.4]),  # 5, 6
+    ]
+    assert parts[0]["prompt_ids"].tolist() == [[0, 5], [7, 7]]  # two columns were padding in both
+    assert parts[0]["completion_ids"].tolist() == [[1, 1, 0], [3, 3, 3]]
+    assert parts[0]["ref_per_token_logps"].tolist() == [[-1, -1, 0], [-3, -3, -3]]
+    assert parts[1]["prompt_ids"].shape == (2, 4)
+    assert all(int(part["num_items_in_batch"]) == 9 and part["images"] is None for part in parts)
+
+
+@pytest.mark.parametrize(("width", "kept"), [([1, 1, 0, 0], 2), ([1, 0, 0, 0], 1), ([0, 0, 0, 0], 1)])
+def test_completions_are_cut_behind_the_longest(width, kept):
+    import torch
+
+    from spct.training.padding import shortened
+
+    mask = torch.tensor([width])
+    batch = {"prompt_ids": torch.ones(1, 3), "prompt_mask": torch.ones(1, 3), "completion_mask": mask}
+    assert shortened(batch)["completion_mask"].shape == (1, kept)
+    assert shortened(batch)["prompt_ids"].shape == (1, 3)

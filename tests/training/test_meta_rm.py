@@ -126,7 +126,7 @@ def test_the_folder_serves_the_judge_with_the_trained_numbers(tiny_model, rollou
     assert report["count"] == len(parts["held_out"]) > 0
     assert {"bce", "roc_auc", "ece", "reliability", "accuracy"} <= report.keys()
     prompts = [row.prompt for row in judged([rollouts], META)[0]]
-    rewards = asyncio.run(LocalClassifier(str(folder)).score(prompts))
+    rewards = asyncio.run(LocalClassifier(str(folder), dtype="float32").score(prompts))
     assert all(0 < reward < 1 for reward in rewards)
     texts = {
         tuple(AutoTokenizer.from_pretrained(folder)(p)["input_ids"]): r

@@ -170,3 +170,34 @@ def test_a_finished_run_is_not_trained_again(tiny_model, data, tmp_path):
     written = (tmp_path / "r" / "model" / "model.safetensors").stat().st_mtime_ns
     assert run(settings, resume=True) == tmp_path / "r" / "model"
     assert (tmp_path / "r" / "model" / "model.safetensors").stat().st_mtime_ns == written
+
+
+def test_a_gradient_that_is_not_finite_ends_the_run_before_a_checkpoint_of_it(
+    tiny_model, data, tmp_path, monkeypatch
+):
+    """As on GPUs whose attention kernel gives NaN: what came before is kept, and the run goes on from it."""
+    from spct.errors import BackendError
+    from spct.training import rft
+
+    def broken(*args, make=rft.make_trainer):
+        trainer = make(*args)
+        loss = trainer.compute_loss
+
+        def compute_loss(*given, **named):
+            found = loss(*given, **named)
+            return found * float("nan") if trainer.state.global_step == 3 else found
+
+        trainer.compute_loss = compute_loss
+        return trainer
+
+    whole, cut = (config(tiny_model, data, tmp_path / name) for name in ("whole", "cut"))
+    rft.run(whole)
+    with monkeypatch.context() as patch:
+        patch.setattr(rft, "make_trainer", broken)
+        with pytest.raises(BackendError, match="step 4: the gradient is nan"):
+            rft.run(cut)
+    assert [path.name for path in (tmp_path / "cut" / "checkpoints").glob("checkpoint-*")] == ["checkpoint-2"]
+    assert not (tmp_path / "cut" / "model").exists()
+    assert len(losses(tmp_path / "cut")) == 3
+    rft.run(cut, resume=True)
+    assert losses(tmp_path / "cut") == pytest.approx(losses(tmp_path / "whole"), rel=1e-5)

@@ -287,7 +287,7 @@ def test_weights_are_bfloat16_on_a_cpu_that_multiplies_in_it(tiny, monkeypatch, 
         model.packed = torch.nn.Parameter(packed, requires_grad=False)
         return tokenizer, model
 
-    monkeypatch.setattr(local, "_multiplies_bfloat16", lambda: able)
+    monkeypatch.setattr(local, "multiplies_bfloat16", lambda device: able)
     monkeypatch.setattr(local, "_load", load)
     backend = local.LocalBackend(str(tiny), device="cpu")
     dtypes = {weight.dtype for weight in backend._lm.parameters()}

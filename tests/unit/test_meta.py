@@ -183,8 +183,8 @@ def folder(tmp_path_factory):
 @pytest.mark.engine
 def test_a_local_classifier_gives_the_same_alone_and_in_a_padded_batch(folder):
     prompts = ["right", "wrong scores " * 3, "response begins right ends", "wrong"]
-    together = asyncio.run(LocalClassifier(folder, batch_size=4).score(prompts))
-    alone = asyncio.run(LocalClassifier(folder, batch_size=1).score(prompts))
+    together = asyncio.run(LocalClassifier(folder, batch_size=4, dtype="float32").score(prompts))
+    alone = asyncio.run(LocalClassifier(folder, batch_size=1, dtype="float32").score(prompts))
     assert together == pytest.approx(alone, abs=1e-5)
     assert all(0 < p < 1 for p in together)
     assert len({round(p, 6) for p in together}) == 4
@@ -194,7 +194,7 @@ def test_a_local_classifier_gives_the_same_alone_and_in_a_padded_batch(folder):
 def test_an_opening_that_a_batch_shares_is_read_once_and_changes_nothing(folder, monkeypatch):
     prompts = [OPENING + end for end in ("right", "wrong scores wrong", "right ends", "wrong", "right")]
     prompts.insert(2, "response begins right")
-    classifier = LocalClassifier(folder, batch_size=5)
+    classifier = LocalClassifier(folder, batch_size=5, dtype="float32")
     read = []
     monkeypatch.setattr(
         classifier._net, "forward",
@@ -202,7 +202,7 @@ def test_an_opening_that_a_batch_shares_is_read_once_and_changes_nothing(folder,
         or forward(**options),
     )  # fmt: skip
     together = asyncio.run(classifier.score(prompts))
-    alone = asyncio.run(LocalClassifier(folder, batch_size=1).score(prompts))
+    alone = asyncio.run(LocalClassifier(folder, batch_size=1, dtype="float32").score(prompts))
     assert together == pytest.approx(alone, abs=1e-5)
     assert len(set(together)) == 5  # two are alike
     # sorted, the short one comes last, so that the five others share a batch: their opening is read once
@@ -221,7 +221,7 @@ def test_an_opening_is_shared_only_where_that_changes_nothing(tmp_path, kind, si
     prompts = [OPENING + end for end in ("right", "wrong scores wrong", "right ends", "wrong")]
     found = []
     for batch_size in (1, 4):
-        classifier = LocalClassifier(where, batch_size=batch_size)
+        classifier = LocalClassifier(where, batch_size=batch_size, dtype="float32")
         classifier._tokenizer.padding_side = side
         assert classifier._shares == shares
         found.append(asyncio.run(classifier.score(prompts)))
@@ -234,7 +234,9 @@ def test_an_opening_is_shared_only_where_that_changes_nothing(tmp_path, kind, si
 def test_padding_is_that_of_the_tokenizer_whatever_the_config_says(tmp_path, pad, configured):
     where = save_classifier(tmp_path, pad=pad, pad_token_id=configured)
     prompts = ["right", "wrong scores " * 3, "wrong"]
-    together, alone = (asyncio.run(LocalClassifier(where, batch_size=n).score(prompts)) for n in (3, 1))
+    together, alone = (
+        asyncio.run(LocalClassifier(where, batch_size=n, dtype="float32").score(prompts)) for n in (3, 1)
+    )
     assert together == pytest.approx(alone, abs=1e-5)
 
 
@@ -242,7 +244,9 @@ def test_padding_is_that_of_the_tokenizer_whatever_the_config_says(tmp_path, pad
 def test_judgements_that_are_alike_and_end_with_the_padding_token(tmp_path):
     where = save_classifier(tmp_path, pad="<|im_end|>")
     prompts = [OPENING + "right<|im_end|>"] * 3
-    together, alone = (asyncio.run(LocalClassifier(where, batch_size=n).score(prompts)) for n in (3, 1))
+    together, alone = (
+        asyncio.run(LocalClassifier(where, batch_size=n, dtype="float32").score(prompts)) for n in (3, 1)
+    )
     assert together == pytest.approx(alone, abs=1e-5)
 
 
@@ -258,7 +262,7 @@ def test_a_local_classifiers_reward_is_the_sigmoid_of_its_logit(folder):
             .logits[0, 0]
             .item()
         )
-    [reward] = asyncio.run(LocalClassifier(folder).score(["right wrong"]))
+    [reward] = asyncio.run(LocalClassifier(folder, dtype="float32").score(["right wrong"]))
     assert reward == pytest.approx(1 / (1 + math.exp(-logit)), abs=1e-6)
 
 
@@ -279,3 +283,17 @@ def test_a_language_model_is_no_meta_rm(tmp_path):
     pytest.importorskip("torch", reason="the extra `local` is not installed")
     with pytest.raises(InputError, match=r"lacks score\.weight: its rewards would be random"):
         LocalClassifier(str(save_tiny_model(tmp_path)))
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("able", [True, False])
+def test_rewards_are_computed_in_bfloat16_where_the_cpu_multiplies_in_it(folder, monkeypatch, able):
+    import torch
+
+    from spct import meta
+
+    monkeypatch.setattr(meta, "multiplies_bfloat16", lambda device: able)
+    expected = torch.bfloat16 if able else torch.float32
+    assert {p.dtype for p in LocalClassifier(folder)._net.parameters()} == {expected}
+    exact = asyncio.run(LocalClassifier(folder, dtype="float32").score(["right wrong"]))
+    assert asyncio.run(LocalClassifier(folder).score(["right wrong"])) == pytest.approx(exact, abs=0.02)

@@ -54,7 +54,9 @@ def example(query, responses, labels=None, domain="chat", **meta):
     return Example.of(query, responses, labels=labels, meta={"domain": domain} | meta)
 
 
-@pytest.mark.parametrize("name", ["data", "facts", "material", "quick_rft", "teacher", "truth"])
+@pytest.mark.parametrize(
+    "name", ["data", "facts", "material", "quick_meta_rm", "quick_rft", "teacher", "truth"]
+)
 def test_examples_in_docstrings(name, monkeypatch):
     monkeypatch.setitem(sys.modules, name, M[name])  # by which doctest tells whose a function is
     found = doctest.testmod(M[name])
@@ -562,6 +564,41 @@ def test_completions_beside_each_other_learn_as_rows_of_their_own(tmp_path, atte
         steps = [row for row in read_rows(tmp_path / name / "metrics.jsonl") if "loss" in row]
         logged.append([row[of] for row in steps for of in ("loss", "grad_norm")])
     assert logged[0] == pytest.approx(logged[1], rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
+def test_judgements_beside_each_other_teach_a_meta_rm_as_rows_of_their_own(tmp_path):
+    """Two data points with three judgements of other lengths, and a third held out."""
+    from spct.configs import build
+    from spct.training import meta_rm
+    from spct.training.configs import MetaRMConfig
+    from spct.training.rollouts import logged
+
+    base = packed_rows(tmp_path)
+    points = [{"id": f"p{i}", "prompt": f"what {i}", "responses": ["right", "wrong " * i], "labels": [1, 0]}
+              for i in range(3)]  # fmt: skip
+    rows = [
+        {"example_id": f"p{i}", "order": [0, 1], "scores": [8, 5 + 2 * j], "text": "is right " * (j + 1 + i)}
+        for i in range(3)
+        for j in range(3)  # 8 against 5, 7, 9: the last is wrong
+    ]
+    for name, lines in (("points", points), ("log", rows)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
+    logged(tmp_path / "log.jsonl", [tmp_path / "points.jsonl"], tmp_path / "rollouts")
+    steps = []
+    for name, stage, batch in (("usual", meta_rm, (6, 6)), ("quick", M["quick_meta_rm"], (2, 1))):
+        given = {"model": str(base), "data": [str(tmp_path / "rollouts")], "out": str(tmp_path / name),
+                 "lr": 1e-3, "batch": batch[0], "micro_batch": batch[1], "steps": 3, "max_tokens": 500,
+                 "held_out": 0.3, "seed": 1, "lora_rank": 2, "gradient_checkpointing": False}  # fmt: skip
+        stage.run(build(MetaRMConfig, given))
+        found = [row for row in read_rows(tmp_path / name / "metrics.jsonl") if "loss" in row]
+        report = json.loads((tmp_path / name / "report.json").read_text())
+        steps.append(
+            [row[of] for row in found for of in ("loss", "grad_norm")]
+            + [report[of] for of in ("count", "positives", "bce", "roc_auc")]
+        )
+    assert steps[0] == pytest.approx(steps[1], rel=1e-3)
 
 
 TWO = """

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from spct.backends import embedded
 from spct.backends.constrained import Grammar, vocabulary
 from spct.backends.decoding import Drawn, Prefill, Row, decode, prefill
+from spct.backends.precision import multiplies_bfloat16, to_bfloat16
 from spct.backends.prompt_tokens import check_chat_template, encode, new_tokens
 from spct.backends.shared_prefix import install
 from spct.backends.slots import WIDTH, Job, Slots, open_slots
@@ -62,8 +63,8 @@ class LocalBackend:
         adapter: LoRA adapter folder (peft), merged into the weights on load; None takes the package's own
             for `smollm2`, where there is one, and `none` takes none.
         device: `cpu`, `cuda`, `cuda:1`, ...; `auto` spreads over all GPUs; None takes a GPU if any.
-        dtype: Name of a torch dtype, e.g. `float32`; None is the model's own, but on a CPU bfloat16 where it
-            multiplies in it (AVX-512 BF16, AMX), which is faster, else float32.
+        dtype: Name of a torch dtype, e.g. `float32`; None is the model's own, but bfloat16 for float32
+            where the device multiplies in it (a CPU by AVX-512 BF16, AMX), which is faster.
         max_concurrency: Requests to hand over at a time; those that fit are decoded together. None: 8 on a
             CPU, 128 on a GPU.
         graphs: Decode by CUDA graphs; None: on a GPU.
@@ -94,10 +95,8 @@ class LocalBackend:
         self._tokenizer, self._lm = _load(model, device, dtype)
         if adapter:
             self._lm = embedded.with_adapter(self._lm, adapter)
-        if device == "cpu" and dtype is None and _multiplies_bfloat16():
-            for weight in self._lm.parameters():  # not buffers: angles of positions stay exact
-                if weight.dtype == torch.float32:  # else quantized
-                    weight.data = weight.data.bfloat16()
+        if dtype is None and multiplies_bfloat16(device):
+            to_bfloat16(self._lm)
         with torch.inference_mode():
             self._shared = install(self._lm)
         self._eos = _eos(self._lm, self._tokenizer)
@@ -278,13 +277,6 @@ def _load(name: str, device: str, dtype: str | None) -> tuple[Any, Any]:
         ) from error
     check_chat_template(tokenizer, name)
     return tokenizer, model if device == "auto" else model.to(device)
-
-
-def _multiplies_bfloat16() -> bool:
-    import torch
-
-    of_this_cpu: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.13 and later
-    return any(of_this_cpu.get(name) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def _eos(model: Any, tokenizer: Any) -> frozenset[int]:

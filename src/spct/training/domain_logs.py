@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from spct.training.outcomes import OutcomeReward
+from spct.training.padding import by_length
 
 NAMES = ("outcome", "accuracy", "parse_rate", "length", "zero_variance")
 
@@ -35,6 +36,15 @@ def domain_trainer(reward: OutcomeReward, domains: Sequence[str]) -> Any:
             if sampler.shuffle:  # the training loop calls set_epoch before each pass
                 sampler.set_epoch = lambda epoch: sampler.generator.manual_seed(self.args.seed + epoch)
             return sampler
+
+        def _prepare_inputs(self, generation_batch: Any) -> Any:
+            before = self._buffered_inputs
+            inputs = super()._prepare_inputs(generation_batch)
+            one_step = self.args.steps_per_generation == self.args.gradient_accumulation_steps
+            if self._buffered_inputs is before or not one_step or "pixel_values" in inputs:
+                return inputs
+            self._buffered_inputs = by_length(self._buffered_inputs)
+            return self._buffered_inputs[self._step % self.args.steps_per_generation]
 
         def _generate_and_score_completions(self, inputs: Any) -> Any:
             output = super()._generate_and_score_completions(inputs)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from spct.errors import ConfigError, InputError, MissingExtraError
+from spct.errors import BackendError, ConfigError, InputError, MissingExtraError
 from spct.training.configs import StageConfig
 from spct.training.stage import Stage, world_size
 
@@ -203,6 +203,12 @@ def metrics_log(stage: Stage) -> Any:
 
     class MetricsLog(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            if logs and not args.fp16 and not math.isfinite(logs.get("grad_norm") or 0.0):
+                raise BackendError(  # in float16 the loss's scale is lowered and the step left out
+                    f"step {state.global_step}: the gradient is {logs['grad_norm']}, and with it all weights",
+                    expected="a finite one",
+                    fix="resume from the last checkpoint with a lower lr, or attention = 'eager'",
+                )
             if not state.is_world_process_zero or not logs:
                 return
             stage.append("metrics.jsonl", {"step": state.global_step} | _finite(logs))
@@ -238,12 +244,19 @@ def _finite(logs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def train(trainer: Any, stage: Stage) -> None:
-    """Train to the end, from the last checkpoint where there is one."""
+    """Train to the end, from the last checkpoint where there is one.
+
+    Raises:
+        BackendError: A gradient is not finite; checkpoints from before are kept.
+    """
+    import torch
     from transformers.trainer_callback import PrinterCallback
 
     trainer.remove_callback(PrinterCallback)  # metrics_log prints
     if minutes := stage.manifest["settings"]["max_minutes"]:
         trainer.add_callback(time_limit(trainer, minutes))
+    # With a mask its backward pass gives NaN for lengths of 64 mod 128 on H100s (pytorch issue 196678).
+    torch.backends.cuda.enable_cudnn_sdp(False)
     checkpoint = stage.checkpoint()
     stage.rewind(int(checkpoint.name.split("-")[1]) if checkpoint else 0)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
