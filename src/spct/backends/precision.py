@@ -10,7 +10,7 @@ def multiplies_bfloat16(device: str) -> bool:
     import torch
 
     if device != "cpu":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     of_this_cpu: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.13 and later
     return any(of_this_cpu.get(name) for name in ("avx512_bf16", "amx_bf16"))
 

@@ -31,6 +31,8 @@ def domain_trainer(reward: OutcomeReward, domains: Sequence[str]) -> Any:
     from trl import GRPOTrainer
 
     class DomainTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not typed
+        _buffered_inputs: Any
+
         def _get_train_sampler(self, dataset: Any = None) -> Any:
             sampler = super()._get_train_sampler(dataset)
             if sampler.shuffle:  # the training loop calls set_epoch before each pass
