@@ -4,10 +4,14 @@ Judgements of one order of responses share all that the meta RM reads before the
 long as a judgement. As in `quick_rft.py` they make one sequence under a mask that keeps them apart, and the
 logit of each is that of its last token. All else is `spct train meta-rm`; `batch` counts data points, and a
 forward pass reads one.
+
+    python recipes/smollm2/quick_meta_rm.py ROLLOUTS... --model MODEL --out runs/smollm2/meta-rm
 """
 
 from __future__ import annotations
 
+import argparse
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
@@ -17,11 +21,12 @@ from typing import Any
 
 from quick_rft import apart, pack
 
-from spct.errors import ConfigError
+from spct.configs import build
+from spct.errors import ConfigError, SpctError
 from spct.meta import sigmoid
 from spct.training.calibration import calibration_report
 from spct.training.classifier import Objective, cross_entropy_arguments, new_classifier, train_classifier
-from spct.training.configs import MetaRMConfig, engine_fields
+from spct.training.configs import MetaRMConfig, engine_fields, read_toml
 from spct.training.data import held_out
 from spct.training.engine import fitting, lora, metrics_log, on_device
 from spct.training.meta_rm import judged
@@ -148,3 +153,25 @@ def run(config: MetaRMConfig, *, resume: bool = False) -> Path:
     if config.micro_batch != 1:
         raise ConfigError(f"micro_batch is {config.micro_batch}", expected="1: one data point a pass")
     return train_classifier(config, partial(load_data, config), QUICK, resume=resume)
+
+
+def main() -> int:
+    """Read the command line and train by meta_rm_cpu.toml."""
+    parser = argparse.ArgumentParser(description="a meta RM on a CPU")
+    parser.add_argument("rollouts", nargs="+", help="run folders of `spct rollout`")
+    parser.add_argument("--model", required=True, help="folder of the GRM, from which it starts")
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    given = {"data": args.rollouts, "model": args.model, "out": args.out, "seed": args.seed}
+    file = Path(__file__).with_name("meta_rm_cpu.toml")
+    try:
+        print(run(build(MetaRMConfig, read_toml(file) | given), resume=True))
+    except SpctError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -176,13 +176,14 @@ def grm_rollouts(c: Context) -> Facts:
 
 def meta_rm(c: Context) -> Facts:
     """Train the meta RM (§5) on the GRM's own trajectories."""
-    from spct.training import meta_rm as stage
+    import quick_meta_rm
+
+    from spct.training import meta_rm as usual
     from spct.training.configs import MetaRMConfig
 
-    runs = [c.path("grm-rollouts")]
-    stage.run(
-        config(c, MetaRMConfig, "meta-rm", {"model": c.path(c.grm, "model"), "data": runs}), resume=True
-    )
+    stage = quick_meta_rm if c.size == "cpu" else usual
+    paths = {"model": c.path(c.grm, "model"), "data": [c.path("grm-rollouts")]}
+    stage.run(config(c, MetaRMConfig, "meta-rm", paths), resume=True)
     report: Facts = json.loads((c.out / "meta-rm" / "report.json").read_text(encoding="utf-8"))
     return {name: value for name, value in report.items() if name != "reliability"}
 
