@@ -2,8 +2,8 @@
 
 Judgements of one order of responses share all that the meta RM reads before them, which is several times as
 long as a judgement. As in `quick_rft.py` they make one sequence under a mask that keeps them apart, and the
-logit of each is that of its last token. All else is `spct train meta-rm`; `batch` counts data points, and a
-forward pass reads one.
+logit of each is that of its last token. `batch` counts data points, a forward pass reads one, and the loss is
+the mean over data points of the mean over their judgements. All else is `spct train meta-rm`, with LoRA.
 
     python recipes/smollm2/quick_meta_rm.py ROLLOUTS... --model MODEL --out runs/smollm2/meta-rm
 """
@@ -22,7 +22,7 @@ from typing import Any
 from quick_rft import apart, pack
 
 from spct.configs import build
-from spct.errors import ConfigError, SpctError
+from spct.errors import ConfigError, InputError, SpctError
 from spct.meta import sigmoid
 from spct.training.calibration import calibration_report
 from spct.training.classifier import Objective, cross_entropy_arguments, new_classifier, train_classifier
@@ -58,10 +58,10 @@ def load_data(config: MetaRMConfig, tokenizer: Any) -> tuple[dict[str, list[Row]
     """Packed rows, one a data point and order, split by query into `train` and `held_out`, and counts.
 
     Raises:
-        InputError: Rows are too long.
+        InputError: Rows are too long, or all correct or all incorrect.
     """
     found, counts = judged(config.data, config.template, only_mixed=config.only_mixed)
-    ids = tokenizer([row.prompt for row in found])["input_ids"]
+    ids = tokenizer([row.prompt for row in found])["input_ids"] if found else []
     fit = fitting([row.name for row in found], [len(i) for i in ids], config, config.max_tokens)
     aside = held_out([found[i].example for i in fit.kept], config.held_out, seed=config.seed)
     groups: dict[str, dict[Any, list[int]]] = {"train": defaultdict(list), "held_out": defaultdict(list)}
@@ -73,6 +73,10 @@ def load_data(config: MetaRMConfig, tokenizer: Any) -> tuple[dict[str, list[Row]
         for name, part in groups.items()
     }
     labels = {name: [y for row in rows for y in row["labels"]] for name, rows in parts.items()}
+    if len(set(labels["train"])) < 2:
+        raise InputError(
+            f"all of {len(labels['train'])} trajectories are alike", expected="correct and incorrect ones"
+        )
     sizes = {name: len(rows) for name, rows in labels.items()} | {"points": len(parts["train"])}
     return parts, counts | sizes | {"too_long": fit.dropped, "correct": int(sum(labels["train"]))}
 
@@ -150,8 +154,11 @@ def run(config: MetaRMConfig, *, resume: bool = False) -> Path:
         InputError, ConfigError: Data, settings or the run folder are wrong; before any compute.
         MissingExtraError: A package is missing.
     """
-    if config.micro_batch != 1:
-        raise ConfigError(f"micro_batch is {config.micro_batch}", expected="1: one data point a pass")
+    if config.micro_batch != 1 or not config.lora_rank:
+        raise ConfigError(
+            f"micro_batch is {config.micro_batch}, lora_rank {config.lora_rank}",
+            expected="1: one data point a pass, and LoRA",
+        )
     return train_classifier(config, partial(load_data, config), QUICK, resume=resume)
 
 

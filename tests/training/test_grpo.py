@@ -447,3 +447,40 @@ def test_completions_are_cut_behind_the_longest(width, kept):
     batch = {"prompt_ids": torch.ones(1, 3), "prompt_mask": torch.ones(1, 3), "completion_mask": mask}
     assert shortened(batch)["completion_mask"].shape == (1, kept)
     assert shortened(batch)["prompt_ids"].shape == (1, 3)
+
+
+def test_slots_take_the_engines_own_settings_or_refuse_them(tiny_model, points, tmp_path):
+    from spct.training.grpo import run
+
+    refused = config(tiny_model, points, tmp_path / "a", slots=2, trainer={"top_k": 5})
+    with pytest.raises(ConfigError, match=r"slots is set and trainer\.top_k is 5"):
+        run(refused)
+    adapted = config(tiny_model, points, tmp_path / "b", slots=2, lora_rank=2, lora_targets="embed_tokens")
+    with pytest.raises(ConfigError, match="embed_tokens has an adapter"):
+        run(adapted)
+
+
+def test_a_run_begun_before_a_setting_existed_resumes(tiny_model, points, tmp_path):
+    from spct.training.grpo import run
+
+    settings = config(tiny_model, points, tmp_path / "run", steps=2)
+    run(settings)
+    path = tmp_path / "run" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["settings"]["max_minutes"]
+    path.write_text(json.dumps(manifest))
+    assert run(settings, resume=True) == tmp_path / "run" / "model"
+
+
+def test_logged_texts_may_hold_any_line_separator(tiny_model, points, tmp_path):
+    from spct.training.rollouts import logged, tally
+    from spct.training.stage import open_stage
+
+    row = {"step": 1, "example_id": "p0", "order": [0, 1], "scores": [8, 3], "text": "a\u2028b\x85c"}
+    with open_stage(config(tiny_model, points, tmp_path / "run"), resume=False) as stage:
+        stage.append("rollouts.jsonl", row)
+        stage.append("rollouts.jsonl", row | {"step": 2})
+        stage.rewind(1)
+    folder = logged(tmp_path / "run" / "rollouts.jsonl", [points], tmp_path / "rollouts")
+    assert tally(folder)["samples"] == 1
+    assert folder.trajectories("p0")[0].text == "a\u2028b\x85c"

@@ -82,11 +82,24 @@ def test_more_jobs_than_slots_take_turns(model):
     [
         (([5] * 9, [1] * 8, 4), True),
         (([5] * 10, [1], 4), False),
-        (([5], [1] * 9, 4), False),
-        (([5], [1], 5), False),
+        (([5, 6], [1] * 9, 4), False),
+        (([5, 6], [1], 5), False),
+        (([5], [1], 4), False),  # a prompt is read without its last token
     ],
 )
 def test_what_the_slots_hold(model, job, fits):
     from spct.backends.slots import Job, Slots
 
     assert Slots(model, slots=2, room=8, limit=4, width=4, eos=EOS).hold([Job(*job)]) is fits
+
+
+def test_random_numbers_are_those_of_the_seed_to_the_last_bit(model):
+    """Rounded to float32 one in 30 million would be 1.0, which picks the last token of the vocabulary."""
+    import random
+
+    from spct.backends.slots import Job, Slots
+
+    slots = Slots(model, slots=1, room=8, limit=50, eos=EOS)
+    slots.draw([Job([5, 6], [7], 50)], SamplingParams(1.0))
+    source = random.Random(7)
+    assert slots._draws[0].tolist() == [source.random() for _ in range(50)]

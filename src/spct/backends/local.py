@@ -27,9 +27,10 @@ from spct.backends.prompt_tokens import check_chat_template, encode, new_tokens
 from spct.backends.shared_prefix import install
 from spct.backends.slots import WIDTH, Job, Slots, open_slots
 from spct.errors import BackendError, ConfigError, MissingExtraError, SpctError
-from spct.types import Completion, Request, Usage
+from spct.types import Completion, Request, SamplingParams, Usage
 
 _ROWS = {"cpu": 32, "cuda": 512}  # samples decoded together, unless one request has more
+_GROWING = 64  # of them where caches grow, which is known to fit less well
 _REQUESTS = {"cpu": 8, "cuda": 128}  # handed over at a time
 _GATHER_S = 0.005  # pause in which the tasks of an event loop hand in their requests
 
@@ -178,6 +179,9 @@ class LocalBackend:
                     return True
                 found = self._draw(ready)
         except torch.OutOfMemoryError:  # not kept as a cause: its frames hold the memory
+            if self._slots is not None:  # memory holds no slots beside what else it has to hold
+                self._slots, self._graphs = None, False
+                return False
             if len(batch) > 1:
                 return False
             request = batch[0].request
@@ -220,10 +224,15 @@ class LocalBackend:
                 self._slots = open_slots(self._lm, jobs, eos=self._eos, most=self._rows // WIDTH)
             if self._slots is not None:
                 return [(rows, 0) for rows in self._slots.draw(jobs, params)]
-        drawn = [
-            Drawn(self._prefill(r.tokens), s, r.limit, r.grammar, w.cancelled.is_set)
-            for (w, r), s in zip(ready, seeds, strict=True)
-        ]
+        found = list[tuple[list[Row], int]]()
+        part = list[Drawn]()
+        for (w, r), s in zip(ready, seeds, strict=True):
+            if part and sum(len(d.seeds) for d in part) + len(s) > _GROWING:
+                found, part = found + self._decode(part, params), []
+            part.append(Drawn(self._prefill(r.tokens), s, r.limit, r.grammar, w.cancelled.is_set))
+        return found + self._decode(part, params)
+
+    def _decode(self, drawn: Sequence[Drawn], params: SamplingParams) -> list[tuple[list[Row], int]]:
         found = decode(self._lm, drawn, params, eos=self._eos, shared=self._shared)
         return [(rows, d.prompt.reused) for rows, d in zip(found, drawn, strict=True)]
 

@@ -18,12 +18,15 @@ from __future__ import annotations
 
 import functools
 import random
+import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from itertools import accumulate
 from typing import Any, NamedTuple
 
 from spct.backends.decoding import Row, pick
 from spct.backends.shared_prefix import as_option
+from spct.errors import BackendError
 from spct.types import SamplingParams
 
 WIDTH = 4  # samples of a slot; that of a group in training (§4)
@@ -83,7 +86,7 @@ class Slots:
         self._graph: Any = None
         self._graph_for: tuple[float, float] | None = None
         rows = slots * width
-        with torch.inference_mode():
+        with torch.inference_mode(), _on(device):
             whole = functools.partial(torch.zeros, device=device, dtype=torch.long)
             self._last, self._places, self._at = whole(rows, 1), whole(rows, 1), whole(1)
             self._out, self._ends = whole(rows, limit), torch.tensor(sorted(eos), device=device)
@@ -100,7 +103,7 @@ class Slots:
     def hold(self, jobs: Sequence[Job]) -> bool:
         """Tell whether each of these jobs fits."""
         return all(
-            len(job.tokens) <= self.room + 1
+            2 <= len(job.tokens) <= self.room + 1
             and job.limit <= self.limit
             and len(job.seeds) <= self.slots * self.width
             for job in jobs
@@ -116,7 +119,7 @@ class Slots:
         import torch
 
         found, left = list[list[Row]](), list(jobs)
-        with torch.inference_mode():
+        with torch.inference_mode(), _on(self.model.device):
             if self._graphed and self._graph_for != (params.temperature, params.top_p):
                 self._capture(params)
             while left:
@@ -128,14 +131,17 @@ class Slots:
 
     def _draw(self, jobs: Sequence[Job], params: SamplingParams) -> list[list[Row]]:
         rows = self._fill(jobs)
-        self._run(jobs, rows, params)
-        texts = self._out[:, : int(self._at)].tolist()
+        ran, steps = self._run(jobs, rows, params), int(self._at)
+        if ran != steps:
+            raise BackendError(f"{steps} of {ran} steps were taken on {self.model.device}", expected="all")
+        texts = self._out[:, :steps].tolist()
         return [
             [self._row(texts[i], job.limit, job.stopped()) for i in places]
             for job, places in zip(jobs, rows, strict=True)
         ]
 
-    def _run(self, jobs: Sequence[Job], rows: Sequence[Sequence[int]], params: SamplingParams) -> None:
+    def _run(self, jobs: Sequence[Job], rows: Sequence[Sequence[int]], params: SamplingParams) -> int:
+        """Take steps until all samples have ended; how many were asked for."""
         steps = max(job.limit for job in jobs)
         for step in range(steps):
             if step % _LOOK == 0:
@@ -143,11 +149,12 @@ class Slots:
                     if job.stopped() or job.limit <= step:
                         self._done[places[0] : places[-1] + 1] = True
                 if bool(self._done.all()):
-                    return
+                    return step
             if self._graph is None:
                 self._step(params)
             else:
                 self._graph.replay()
+        return steps
 
     def _row(self, tokens: list[int], limit: int, given_up: bool) -> Row:
         end = next((i for i, token in enumerate(tokens[:limit]) if token in self._eos), None)
@@ -170,7 +177,8 @@ class Slots:
         for job, places in zip(jobs, rows, strict=True):
             for seed, i in zip(job.seeds, places, strict=True):
                 source = random.Random(seed)
-                draws[i, : job.limit] = torch.tensor([source.random() for _ in range(job.limit)])
+                numbers = [source.random() for _ in range(job.limit)]
+                draws[i, : job.limit] = torch.tensor(numbers, dtype=torch.float64)
                 last[i], lengths[i] = job.tokens[-1], len(job.tokens) - 1
         used = {i for places in rows for i in places}
         self._done.copy_(torch.tensor([i not in used for i in range(len(self._done))]))
@@ -257,23 +265,39 @@ class Slots:
         return output.reshape(rows, kv_heads, each, -1) + own @ value
 
     def _capture(self, params: SamplingParams) -> None:
-        """Record a step; what it writes is written again by the next `_fill`."""
+        """Record a step; what it writes is written again by the next `_fill`.
+
+        A model that asks the GPU for a value within a step cannot be recorded: its steps run one by one.
+        """
         import torch
 
-        self._graph = None  # frees the memory of an earlier one
-        self._at.zero_()
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
+        self._graph, self._graph_for = None, None  # frees the memory of an earlier one
+        usual, stream = torch.cuda.current_stream(), torch.cuda.Stream()
+        stream.wait_stream(usual)
         with torch.cuda.stream(stream):
             for _ in range(2):  # libraries set themselves up
                 self._at.zero_()
                 self._step(params)
-        torch.cuda.current_stream().wait_stream(stream)
+        usual.wait_stream(stream)
         self._at.zero_()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # others may use the GPU
-            self._step(params)
+        try:
+            self._record(graph, stream, params)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            torch.cuda.set_stream(usual)
+            warnings.warn(f"no CUDA graph of this model: {error}", RuntimeWarning, stacklevel=2)
+            self._graphed = False
+            return
         self._graph, self._graph_for = graph, (params.temperature, params.top_p)
+
+    def _record(self, graph: Any, stream: Any, params: SamplingParams) -> None:
+        import torch
+
+        # others may use the GPU meanwhile
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+            self._step(params)
 
 
 def open_slots(model: Any, jobs: Sequence[Job], *, eos: frozenset[int], most: int) -> Slots | None:
@@ -297,8 +321,9 @@ def _fitting(model: Any, room: int, limit: int) -> int:
 
     if model.device.type != "cuda":
         return _MOST
-    with torch.inference_mode():
+    with torch.inference_mode(), _on(model.device):
         layers = read_padded(model, [[0]]).layers
+        torch.cuda.empty_cache()  # what torch keeps for itself counts as taken below
     token = sum(layer.keys.nbytes + layer.values.nbytes for layer in layers)
     free, _ = torch.cuda.mem_get_info(model.device)
     return int(_SHARE * free / (token * (room + WIDTH * limit)))
@@ -313,6 +338,13 @@ def read_padded(model: Any, prompts: Sequence[Sequence[int]]) -> Any:
     ids = torch.tensor([[*p, *[0] * (length - len(p))] for p in prompts], device=model.device)
     model(input_ids=ids, use_cache=True, logits_to_keep=1, **as_option(model, cache))
     return cache
+
+
+def _on(device: Any) -> Any:
+    """A context in which a GPU is the current one; of a CPU none."""
+    import torch
+
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def _buffer(like: Any, rows: int, length: int) -> Any:

@@ -25,7 +25,7 @@ _WINDOW = 10  # steps of the moving mean
 def read_metrics(run: str | Path) -> list[dict[str, Any]]:
     """Logged steps of a run, a torn last line left out."""
     path = Path(run) / "metrics.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else []
     return [json.loads(line) for line in lines if line.endswith("}")]
 
 

@@ -2,7 +2,10 @@
 
     outcome, accuracy, parse_rate, length     of the rollouts
     zero_variance                             share of groups whose outcomes are all equal: no signal
-    kl, entropy                               per token; over all rollouts TRL logs them itself
+    kl, entropy                               per token
+
+TRL averages what it logs over micro-batches; kl and entropy are summed over a step here, since
+micro-batches of like lengths (`padding`) hold very different numbers of tokens.
 
 The loss is TRL's own, untouched; two of its inner methods are wrapped to read what passes through.
 The order of data points depends on the epoch's number only: TRL's own is lost when a run is resumed
@@ -33,6 +36,10 @@ def domain_trainer(reward: OutcomeReward, domains: Sequence[str]) -> Any:
     class DomainTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not typed
         _buffered_inputs: Any
 
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            self._sums: dict[str, tuple[float, float]] = {}
+            super().__init__(*args, **kwargs)
+
         def _get_train_sampler(self, dataset: Any = None) -> Any:
             sampler = super()._get_train_sampler(dataset)
             if sampler.shuffle:  # the training loop calls set_epoch before each pass
@@ -42,8 +49,13 @@ def domain_trainer(reward: OutcomeReward, domains: Sequence[str]) -> Any:
         def _prepare_inputs(self, generation_batch: Any) -> Any:
             before = self._buffered_inputs
             inputs = super()._prepare_inputs(generation_batch)
-            one_step = self.args.steps_per_generation == self.args.gradient_accumulation_steps
-            if self._buffered_inputs is before or not one_step or "pixel_values" in inputs:
+            args = self.args
+            alike = (  # the order of rows among micro-batches changes nothing
+                args.steps_per_generation == args.gradient_accumulation_steps
+                and args.loss_type == "grpo"
+                and args.top_entropy_quantile == 1.0
+            )
+            if self._buffered_inputs is before or not alike or "pixel_values" in inputs:
                 return inputs
             self._buffered_inputs = by_length(self._buffered_inputs)
             return self._buffered_inputs[self._step % self.args.steps_per_generation]
@@ -59,7 +71,10 @@ def domain_trainer(reward: OutcomeReward, domains: Sequence[str]) -> Any:
                 for r, length, advantage in zip(reward.last, lengths, advantages, strict=True)
             ]
             values = torch.tensor(facts, dtype=torch.float32, device=output["domain"].device)
-            log_means(self, domains, NAMES, values, torch.ones_like(values[:, 0]), output["domain"])
+            counts = torch.ones_like(values[:, 0])
+            metrics = self._metrics["train" if self.model.training else "eval"]
+            for name, total, weight in totals(self, domains, NAMES, values, counts, output["domain"]):
+                metrics[name].append(total / weight)
             return output
 
         def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
@@ -74,33 +89,36 @@ def domain_trainer(reward: OutcomeReward, domains: Sequence[str]) -> Any:
                 gap = inputs["ref_per_token_logps"] - logps
                 names, per_token = ["entropy", "kl"], [*per_token, gap.exp() - gap - 1]
             values = torch.stack([(x * mask).sum(1) for x in per_token], dim=1)
-            log_means(self, domains, names, values, mask.sum(1).float(), inputs["domain"], overall=False)
+            for name, total, weight in totals(self, domains, names, values, mask.sum(1), inputs["domain"]):
+                old = self._sums.get(name, (0.0, 0.0))
+                self._sums[name] = (old[0] + total, old[1] + weight)
             self._forward = None  # holds the graph
             return loss
+
+        def log(self, logs: Any, start_time: Any = None) -> None:
+            metrics = self._metrics["train" if self.model.training else "eval"]
+            metrics.update({name: [total / weight] for name, (total, weight) in self._sums.items()})
+            self._sums = {}
+            super().log(logs, start_time)
 
     return DomainTrainer
 
 
-def log_means(
-    trainer: Any,
-    domains: Sequence[str],
-    names: Sequence[str],
-    values: Any,
-    weights: Any,
-    rows: Any,
-    *,
-    overall: bool = True,
-) -> None:
-    """Log weighted means over all processes, by domain and overall.
+def totals(
+    trainer: Any, domains: Sequence[str], names: Sequence[str], values: Any, weights: Any, rows: Any
+) -> list[tuple[str, float, float]]:
+    """Sums and their weights over all processes, by domain and overall, for those that have any.
 
     Args:
-        trainer: TRL's; its list of metrics is written to.
+        trainer: TRL's.
         domains: Names of the domains.
         names: m names.
         values: (B, m) sums of this process's sequences.
         weights: (B,) what the sums are to be divided by.
         rows: (B,) index of each sequence's domain.
-        overall: Whether to log the means over all domains too.
+
+    Returns:
+        Name as logged, sum, weight.
     """
     import torch
 
@@ -108,9 +126,10 @@ def log_means(
     sums.index_add_(0, rows, torch.cat([values, weights[:, None]], dim=1).float())
     table = trainer.accelerator.reduce(sums, reduction="sum").tolist()
     parts = [(f"domain/{name}/", row) for name, row in zip(domains, table, strict=True)]
-    if overall:
-        parts.append(("", [sum(column) for column in zip(*table, strict=True)]))
-    metrics = trainer._metrics["train" if trainer.model.training else "eval"]
-    for prefix, (*totals, weight) in parts:
-        for name, total in zip(names, totals, strict=True) if weight else ():
-            metrics[prefix + name].append(total / weight)
+    parts.append(("", [sum(column) for column in zip(*table, strict=True)]))
+    return [
+        (prefix + name, total, weight)
+        for prefix, (*found, weight) in parts
+        for name, total in zip(names, found, strict=True)
+        if weight
+    ]

@@ -199,10 +199,11 @@ def load_rows(config: GRPOConfig, tokenizer: Any) -> tuple[list[dict[str, Any]],
 def make_trainer(config: GRPOConfig, stage: Stage, tokenizer: Any, rows: Sequence[dict[str, Any]]) -> Any:
     """TRL's trainer for these rows, with our reward and logs."""
     import datasets
+    from accelerate.utils import gather_object
 
     def sample(step: int, listed: list[dict[str, Any]]) -> None:
         if (step - 1) % config.sample_steps == 0:
-            for row in listed[: config.sample_rollouts]:
+            for row in gather_object(listed)[: config.sample_rollouts]:  # of all processes
                 stage.append("rollouts.jsonl", {"step": step} | row)
 
     rollouts = {"rollout_func": SlotRollouts(config)} if config.slots else {}

@@ -1,7 +1,8 @@
 """Less padding in a step of GRPO: TRL pads all rollouts of a step to the longest prompt and completion.
 
-Where one generation makes one optimizer step, the order of its rows among the micro-batches changes nothing
-but rounding. So rows of like lengths go together, and columns that are padding in all of them are cut.
+Where one generation makes one optimizer step, and the loss is a mean over sequences, the order of its rows
+among the micro-batches changes nothing but rounding. So rows of like lengths go together, and columns that
+are padding in all of them are cut.
 """
 
 from __future__ import annotations

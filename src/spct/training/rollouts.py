@@ -24,6 +24,7 @@ from spct.prompts import check_inputs, load_template
 from spct.records import RunFolder, run_manifest
 from spct.training.data import template_for
 from spct.training.sources import load_all
+from spct.training.stage import source_hash
 from spct.types import Example, FailureReason, Trajectory, digest
 
 TEMPERATURE = 0.5  # §5 states it for voting; rollouts follow
@@ -125,7 +126,7 @@ def logged(log: str | Path, data: Sequence[str | Path], out: str | Path) -> RunF
     """Rollouts that GRPO wrote down (`rollouts.jsonl`) as a run folder, for the meta RM to learn from (§5).
 
     The policy of late steps is the GRM that is to be guided, that of early ones resembles it. A log holds all
-    rollouts where `sample_steps` is 1 and `sample_rollouts` is `batch`.
+    rollouts where `sample_steps` is 1 and `sample_rollouts` at least `batch`.
 
     Args:
         log: The file.
@@ -137,7 +138,7 @@ def logged(log: str | Path, data: Sequence[str | Path], out: str | Path) -> RunF
     """
     by_id = {example.id: example for example in load_all(data, skip_bad=True).examples}
     found: dict[str, list[Trajectory]] = {}
-    for row in map(json.loads, Path(log).read_text(encoding="utf-8").splitlines()):
+    for row in map(json.loads, Path(log).read_text(encoding="utf-8").split("\n")[:-1]):
         if row["example_id"] not in by_id:
             raise InputError(f"{log}: no data point {row['example_id']!r}", expected=f"one of {data}")
         own = found.setdefault(row["example_id"], [])
@@ -154,7 +155,7 @@ def logged(log: str | Path, data: Sequence[str | Path], out: str | Path) -> RunF
                 failure=None if row["scores"] is not None else FailureReason(row["failure"]),
             )
         )
-    settings = {"k": max(map(len, found.values()), default=0), "log": digest(sorted(found))}
+    settings = {"k": max(map(len, found.values()), default=0), "log": source_hash(str(log))}
     manifest = run_manifest(settings, command="rollout", source=[str(log)], examples=len(found))
     with RunFolder.create(out, manifest, [by_id[name] for name in found]) as run:
         run.add(t for own in found.values() for t in own)

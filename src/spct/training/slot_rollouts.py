@@ -18,6 +18,8 @@ from spct.training.engine import chat_ids, model_arguments
 from spct.types import SamplingParams
 
 _SEEDS = 2**31 - 2**20
+NEUTRAL = {"top_k": 0, "min_p": None, "repetition_penalty": 1.0, "generation_kwargs": None,
+           "chat_template_kwargs": None}  # fmt: skip
 
 
 class SlotRollouts:
@@ -25,14 +27,15 @@ class SlotRollouts:
 
     def __init__(self, config: GRPOConfig) -> None:
         self._config = config
-        self._params = SamplingParams(config.temperature, top_p=config.top_p)
+        self._params = SamplingParams(config.temperature)
         self._slots: Slots | None = None
 
     def __call__(self, prompts: Sequence[Any], trainer: Any) -> dict[str, Any]:
         """Token ids of prompts and completions; a completion that was not cut ends with its end token.
 
         Raises:
-            ConfigError: The weights are sharded, or attention cannot read prompts in slots.
+            ConfigError: The weights are sharded, attention cannot read prompts in slots, or TRL was given a
+                setting of generation that slots do not know.
         """
         import torch
 
@@ -43,8 +46,10 @@ class SlotRollouts:
         seeds = torch.randint(_SEEDS, (len(ids),)).tolist()  # of the trainer's state, so that a run resumes
         jobs = []
         for _, found in groupby(range(len(ids)), key=lambda i: ids[i]):
-            group = list(found)
-            jobs.append(Job(ids[group[0]], [seeds[i] for i in group], self._config.max_new_tokens))
+            group, most = list(found), self._slots.slots * self._slots.width
+            for start in range(0, len(group), most):
+                own = [seeds[i] for i in group[start : start + most]]
+                jobs.append(Job(ids[group[0]], own, self._slots.limit))
         rows = [row for rows in self._slots.draw(jobs, self._params) for row in rows]
         return {"prompt_ids": ids, "completion_ids": [row.tokens for row in rows], "logprobs": None}
 
@@ -55,6 +60,13 @@ class SlotRollouts:
         config = self._config
         if trainer.is_fsdp_enabled or is_deepspeed_zero3_enabled():
             raise ConfigError("slots is set and weights are sharded", expected="slots = 0, or vllm")
+        for name, value in NEUTRAL.items():
+            if getattr(trainer.args, name) not in (value, None):
+                raise ConfigError(
+                    f"slots is set and trainer.{name} is {getattr(trainer.args, name)!r}",
+                    expected=f"{value!r}, which slots know, or slots = 0",
+                )
+        self._params = SamplingParams(trainer.args.temperature, top_p=trainer.args.top_p)
         # attention is always `sdpa`: that of the steps is our own, and only prompts are read by it
         options = model_arguments(config) | {"attn_implementation": "sdpa"}
         if trainer.args.bf16:
@@ -70,7 +82,7 @@ class SlotRollouts:
             slots=config.slots,
             width=config.group_size,
             room=config.max_tokens,
-            limit=config.max_new_tokens,
+            limit=trainer.args.max_completion_length,
             eos=frozenset(trainer.eos_token_ids),
         )
 
@@ -92,5 +104,9 @@ def adopt(copy: Any, trained: Any) -> None:
             return
         for name, layer in trained.get_base_model().named_modules():
             if hasattr(layer, "get_delta_weight"):  # all else is frozen
+                if layer in (trained.get_input_embeddings(), trained.get_output_embeddings()):
+                    raise ConfigError(
+                        f"slots is set and {name} has an adapter", expected="none on embeddings, or slots = 0"
+                    )
                 [adapter] = layer.active_adapters
                 own[f"{name}.weight"].copy_(layer.get_base_layer().weight + layer.get_delta_weight(adapter))

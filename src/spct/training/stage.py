@@ -74,7 +74,7 @@ class Stage:
     def rewind(self, step: int) -> None:
         """Forget logged lines after a step: they are computed again from the checkpoint."""
         for path in self.path.glob("*.jsonl") if self.writes else ():
-            rows = [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+            rows = [line for line in path.read_text(encoding="utf-8").split("\n") if line.endswith("}")]
             kept = [line for line in rows if json.loads(line).get("step", 0) <= step]
             path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
 
@@ -117,7 +117,7 @@ def open_stage(config: StageConfig, *, resume: bool) -> Iterator[Stage]:
         return
     path.mkdir(parents=True, exist_ok=True)
     with locked(path):
-        stage = Stage(path, _resumed(path, manifest, resume=resume), writes=True)
+        stage = Stage(path, _resumed(path, manifest, _defaults(config), resume=resume), writes=True)
         stage.note()
         yield stage
 
@@ -139,7 +139,9 @@ def locked(path: Path) -> Iterator[IO[bytes]]:
         yield file
 
 
-def _resumed(path: Path, manifest: dict[str, Any], *, resume: bool) -> dict[str, Any]:
+def _resumed(
+    path: Path, manifest: dict[str, Any], defaults: dict[str, Any], *, resume: bool
+) -> dict[str, Any]:
     if not (path / "manifest.json").is_file():
         return manifest
     if not resume:
@@ -147,6 +149,7 @@ def _resumed(path: Path, manifest: dict[str, Any], *, resume: bool) -> dict[str,
             f"{path} holds a run", expected="a new folder", fix="pass --resume, or set another out"
         )
     old: dict[str, Any] = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+    old["settings"] = defaults | old["settings"]  # those that came after the run was begun
     changed = [
         f"  {part}.{name}: {old[part].get(name)!r} in the folder, {manifest[part].get(name)!r} now"
         for part in ("settings", "data_hashes")
@@ -160,6 +163,10 @@ def _resumed(path: Path, manifest: dict[str, Any], *, resume: bool) -> dict[str,
             fix="set another out, or go back to the settings of that run",
         )
     return old | {"versions": manifest["versions"], "processes": manifest["processes"]}
+
+
+def _defaults(config: StageConfig) -> dict[str, Any]:
+    return {name: f.default for name, f in type(config).model_fields.items() if not f.is_required()}
 
 
 def source_hash(source: str) -> str | None:
