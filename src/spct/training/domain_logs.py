@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from spct.training.outcomes import OutcomeReward
-from spct.training.padding import by_length
+from spct.training.padding import by_length_trainer
 
 NAMES = ("outcome", "accuracy", "parse_rate", "length", "zero_variance")
 
@@ -31,11 +31,8 @@ def domain_trainer(reward: OutcomeReward, domains: Sequence[str]) -> Any:
         domains: All values of the column `domain`.
     """
     import torch
-    from trl import GRPOTrainer
 
-    class DomainTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not typed
-        _buffered_inputs: Any
-
+    class DomainTrainer(by_length_trainer()):  # type: ignore[misc]  # TRL is not typed
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             self._sums: dict[str, tuple[float, float]] = {}
             super().__init__(*args, **kwargs)
@@ -46,31 +43,12 @@ def domain_trainer(reward: OutcomeReward, domains: Sequence[str]) -> Any:
                 sampler.set_epoch = lambda epoch: sampler.generator.manual_seed(self.args.seed + epoch)
             return sampler
 
-        def _prepare_inputs(self, generation_batch: Any) -> Any:
-            before = self._buffered_inputs
-            inputs = super()._prepare_inputs(generation_batch)
-            args = self.args
-            alike = (  # the order of rows among micro-batches changes nothing
-                args.steps_per_generation == args.gradient_accumulation_steps
-                and args.loss_type == "grpo"
-                and args.top_entropy_quantile == 1.0
-            )
-            if self._buffered_inputs is before or not alike or "pixel_values" in inputs:
-                return inputs
-            self._buffered_inputs = by_length(self._buffered_inputs)
-            return self._buffered_inputs[self._step % self.args.steps_per_generation]
-
         def _generate_and_score_completions(self, inputs: Any) -> Any:
             output = super()._generate_and_score_completions(inputs)
             output["domain"] = torch.tensor(
                 [domains.index(row["domain"]) for row in inputs], device=output["advantages"].device
             )
-            lengths, advantages = output["completion_mask"].sum(1).tolist(), output["advantages"].tolist()
-            facts = [
-                (r.outcome, r.outcome > 0, r.scores is not None, length, advantage == 0)
-                for r, length, advantage in zip(reward.last, lengths, advantages, strict=True)
-            ]
-            values = torch.tensor(facts, dtype=torch.float32, device=output["domain"].device)
+            values = _facts(reward, output)
             counts = torch.ones_like(values[:, 0])
             metrics = self._metrics["train" if self.model.training else "eval"]
             for name, total, weight in totals(self, domains, NAMES, values, counts, output["domain"]):
@@ -102,6 +80,18 @@ def domain_trainer(reward: OutcomeReward, domains: Sequence[str]) -> Any:
             super().log(logs, start_time)
 
     return DomainTrainer
+
+
+def _facts(reward: OutcomeReward, output: Any) -> Any:
+    """What NAMES say of each rollout of a batch: (B, 5)."""
+    import torch
+
+    lengths, advantages = output["completion_mask"].sum(1).tolist(), output["advantages"].tolist()
+    facts = [
+        (r.outcome, r.outcome > 0, r.scores is not None, length, advantage == 0)
+        for r, length, advantage in zip(reward.last, lengths, advantages, strict=True)
+    ]
+    return torch.tensor(facts, dtype=torch.float32, device=output["advantages"].device)
 
 
 def totals(

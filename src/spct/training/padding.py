@@ -13,6 +13,39 @@ from typing import Any
 Batch = dict[str, Any]
 
 
+def by_length_trainer() -> Any:
+    """A class of TRL's GRPO trainer whose micro-batches are dealt out by length where they may be."""
+    from trl import GRPOTrainer
+
+    class ByLength(GRPOTrainer):  # type: ignore[misc]  # TRL is not typed
+        _buffered_inputs: Any
+
+        def _prepare_inputs(self, generation_batch: Any) -> Any:
+            before = self._buffered_inputs
+            inputs = super()._prepare_inputs(generation_batch)
+            if self._buffered_inputs is before or not order_is_free(self.args, inputs):
+                return inputs
+            self._buffered_inputs = by_length(self._buffered_inputs)
+            return self._buffered_inputs[self._step % self.args.steps_per_generation]
+
+    return ByLength
+
+
+def order_is_free(args: Any, batch: Batch) -> bool:
+    """Tell whether rows may stand in any micro-batch of their generation.
+
+    Args:
+        args: TRL's `GRPOConfig`.
+        batch: A micro-batch; pictures are not counted in rows.
+    """
+    return bool(
+        args.steps_per_generation == args.gradient_accumulation_steps
+        and args.loss_type == "grpo"
+        and args.top_entropy_quantile == 1.0
+        and "pixel_values" not in batch
+    )
+
+
 def by_length(batches: Sequence[Batch]) -> list[Batch]:
     """Deal the rows of micro-batches out again by length, as many to each as before, and shorten them.
 
