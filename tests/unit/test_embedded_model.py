@@ -162,3 +162,16 @@ async def answer(backend, request):
         return await backend.generate(request)
     finally:
         await backend.aclose()
+
+
+@pytest.mark.engine
+def test_the_packages_meta_rm_reads_a_judgement_and_fits_the_package():
+    from spct.meta import LocalClassifier
+
+    assert (embedded.META_ADAPTER / "adapter_model.safetensors").stat().st_size <= 15_000_000
+    meta = LocalClassifier("smollm2")
+    assert meta.model.startswith("smollm2-meta-rm+")
+    one, other = asyncio.run(meta.score(["[[evaluation begins]]\nScores: 8, 3", "Nothing to judge."]))
+    assert 0 < one < 1
+    assert 0 < other < 1
+    assert one != other
