@@ -484,3 +484,19 @@ def test_logged_texts_may_hold_any_line_separator(tiny_model, points, tmp_path):
     folder = logged(tmp_path / "run" / "rollouts.jsonl", [points], tmp_path / "rollouts")
     assert tally(folder)["samples"] == 1
     assert folder.trajectories("p0")[0].text == "a\u2028b\x85c"
+
+
+@pytest.mark.parametrize(
+    ("changed", "free"),
+    [({}, True), ({"steps_per_generation": 8}, False), ({"loss_type": "dapo"}, False),
+     ({"pad_to_multiple_of": 8}, False)],
+)  # fmt: skip
+def test_rows_change_places_only_where_that_changes_nothing(tmp_path, changed, free):
+    from spct.training.grpo import paper_grpo_config
+    from spct.training.padding import order_is_free
+
+    common = {"output_dir": str(tmp_path), "use_cpu": True, "bf16": False, "activation_checkpointing": False}
+    batches = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4}
+    args = paper_grpo_config(**common, **batches, **changed)
+    assert order_is_free(args, {}) is free
+    assert not order_is_free(args, {"pixel_values": 0})

@@ -42,6 +42,7 @@ def order_is_free(args: Any, batch: Batch) -> bool:
         args.steps_per_generation == args.gradient_accumulation_steps
         and args.loss_type == "grpo"
         and args.top_entropy_quantile == 1.0
+        and not args.pad_to_multiple_of
         and "pixel_values" not in batch
     )
 
