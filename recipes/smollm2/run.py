@@ -165,7 +165,7 @@ def model_rollouts(c: Context, out: str, *, model: str, rows: str, n: int) -> Fa
 
 
 def grm_rollouts(c: Context) -> Facts:
-    """Trajectories of the GRM for the meta RM: those of RL where it kept them all, else new ones."""
+    """Trajectories of the GRM for the meta RM: on a GPU those that RL made, on a CPU new ones."""
     from spct.training.rollouts import logged, tally
 
     if c.size == "cpu":

@@ -144,7 +144,8 @@ class LocalClassifier:
     Args:
         model: Folder or hub name; `smollm2` is the package's own, for the embedded model.
         batch_size: Prompts per forward pass.
-        dtype: Name of a torch dtype; None is float32, but bfloat16 where the device multiplies in it.
+        dtype: Name of a torch dtype; None is the model's own, but bfloat16 for float32 where the device
+            multiplies in it.
 
     Raises:
         MissingExtraError: torch, transformers or peft is not installed.
@@ -164,7 +165,7 @@ class LocalClassifier:
             with embedded.quiet():
                 self._tokenizer = AutoTokenizer.from_pretrained(place)
                 net, report = AutoModelForSequenceClassification.from_pretrained(
-                    place, num_labels=1, dtype=dtype or "float32", output_loading_info=True
+                    place, num_labels=1, dtype=dtype or "auto", output_loading_info=True
                 )
         except (OSError, ValueError) as error:
             raise InputError(

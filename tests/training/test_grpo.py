@@ -406,6 +406,8 @@ def test_a_log_of_all_rollouts_is_a_run_for_the_meta_rm(tiny_model, points, tmp_
     other.write_text('{"id": "x", "prompt": "q", "responses": ["a", "b"], "labels": [1, 0]}\n')
     with pytest.raises(InputError, match="no data point"):
         logged(log, [other], tmp_path / "again")
+    with pytest.raises(InputError, match=r"no\.jsonl: No such file"):
+        logged(tmp_path / "no.jsonl", [points], tmp_path / "again")
 
 
 def test_micro_batches_by_length_hold_the_same_rows_with_less_padding():
@@ -468,6 +470,7 @@ def test_a_run_begun_before_a_setting_existed_resumes(tiny_model, points, tmp_pa
     path = tmp_path / "run" / "manifest.json"
     manifest = json.loads(path.read_text())
     del manifest["settings"]["max_minutes"]
+    del manifest["settings"]["report_to"]
     path.write_text(json.dumps(manifest))
     assert run(settings, resume=True) == tmp_path / "run" / "model"
 

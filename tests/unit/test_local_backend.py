@@ -403,3 +403,10 @@ def test_with_slots_the_texts_are_those_without(tiny, backend):
     ]
     [constrained] = draw(slots, ask(regex=REGEX, max_tokens=64))  # texts held to a grammar go the old way
     assert re.fullmatch(REGEX, constrained.text)
+
+
+@pytest.mark.parametrize("device", ["auto", "mps", "xpu:0"])
+def test_of_other_devices_than_cpu_and_cuda_nothing_is_assumed(device):
+    from spct.backends.precision import multiplies_bfloat16
+
+    assert multiplies_bfloat16(device) is False

@@ -297,3 +297,17 @@ def test_rewards_are_computed_in_bfloat16_where_the_cpu_multiplies_in_it(folder,
     assert {p.dtype for p in LocalClassifier(folder)._net.parameters()} == {expected}
     exact = asyncio.run(LocalClassifier(folder, dtype="float32").score(["right wrong"]))
     assert asyncio.run(LocalClassifier(folder).score(["right wrong"])) == pytest.approx(exact, abs=0.02)
+
+
+@pytest.mark.engine
+def test_a_classifier_kept_in_half_precision_is_not_widened(folder, tmp_path, monkeypatch):
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    from spct import meta
+
+    monkeypatch.setattr(meta, "multiplies_bfloat16", lambda device: False)
+    AutoModelForSequenceClassification.from_pretrained(folder, dtype="bfloat16").save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path)
+    found = {p.dtype for p in LocalClassifier(str(tmp_path))._net.parameters()}
+    assert found == {torch.bfloat16}

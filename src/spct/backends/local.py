@@ -91,8 +91,8 @@ class LocalBackend:
             raise MissingExtraError("torch", "local") from error
         self.model, adapter = embedded.resolve_adapter(model, adapter)
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        kind = "cpu" if device == "cpu" else "cuda"
-        self.max_concurrency = max_concurrency or _REQUESTS[kind]
+        kind = device.partition(":")[0]
+        self.max_concurrency = max_concurrency or _REQUESTS.get(kind, _REQUESTS["cpu"])
         self._tokenizer, self._lm = _load(model, device, dtype)
         if adapter:
             self._lm = embedded.with_adapter(self._lm, adapter)
@@ -105,8 +105,8 @@ class LocalBackend:
         self._vocabulary: Any = None
         self._grammar: Grammar | None = None
         self._earlier: Prefill | None = None
-        self._rows = _ROWS[kind] if self._shared else 1
-        self._graphs = self._shared and (kind == "cuda" and device != "auto" if graphs is None else graphs)
+        self._rows = _ROWS.get(kind, _GROWING) if self._shared else 1
+        self._graphs = self._shared and (kind == "cuda" if graphs is None else graphs)
         self._slots: Slots | None = None
         self._waiting: list[_Waiting] = []
         self._lock = threading.Lock()

@@ -238,17 +238,7 @@ class Slots:
         self._at += 1
 
     def read(self, layer: int, query: Any, key: Any, value: Any) -> Any:
-        """Attention of each row's new token over its slot's prompt and the row's own tokens.
-
-        Args:
-            layer: Index of the attention layer.
-            query: (rows, kv_heads, heads / kv_heads, dim), scaled.
-            key: (rows, kv_heads, limit, dim).
-            value: (rows, kv_heads, limit, value_dim).
-
-        Returns:
-            (rows, kv_heads, heads / kv_heads, value_dim).
-        """
+        """Attention as `shared_prefix.Prompts.read`, over a slot's prompt and all `limit` places of a row."""
         import torch
 
         rows, kv_heads, each, dim = query.shape
@@ -311,8 +301,11 @@ def open_slots(model: Any, jobs: Sequence[Job], *, eos: frozenset[int], most: in
     """
     room, limit = max(len(job.tokens) for job in jobs), max(job.limit for job in jobs)
     room, limit = (-(-n // _GRAIN) * _GRAIN for n in (room, limit))
-    slots = Slots(model, slots=min(most, _fitting(model, room, limit)), room=room, limit=limit, eos=eos)
-    return slots if slots.slots >= min(_LEAST, most) and slots.hold(jobs) else None
+    count = min(most, _fitting(model, room, limit))
+    if count < min(_LEAST, most) or any(len(job.seeds) > count * WIDTH for job in jobs):
+        return None
+    slots = Slots(model, slots=count, room=room, limit=limit, eos=eos)
+    return slots if slots.hold(jobs) else None
 
 
 def _fitting(model: Any, room: int, limit: int) -> int:

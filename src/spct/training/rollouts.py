@@ -134,11 +134,18 @@ def logged(log: str | Path, data: Sequence[str | Path], out: str | Path) -> RunF
         out: Run folder, new.
 
     Raises:
-        InputError: A rollout's data point is not in the sources, or the folder holds something else.
+        InputError: There is no such file, a rollout's data point is not in the sources, or the folder holds
+            something else.
     """
+    try:
+        lines = Path(log).read_text(encoding="utf-8").split("\n")[:-1]
+    except OSError as error:
+        raise InputError(
+            f"{log}: {error.strerror}", expected="rollouts.jsonl of `spct train grpo`", fix="run RL first"
+        ) from None
     by_id = {example.id: example for example in load_all(data, skip_bad=True).examples}
     found: dict[str, list[Trajectory]] = {}
-    for row in map(json.loads, Path(log).read_text(encoding="utf-8").split("\n")[:-1]):
+    for row in map(json.loads, lines):
         if row["example_id"] not in by_id:
             raise InputError(f"{log}: no data point {row['example_id']!r}", expected=f"one of {data}")
         own = found.setdefault(row["example_id"], [])

@@ -166,7 +166,8 @@ def _resumed(
 
 
 def _defaults(config: StageConfig) -> dict[str, Any]:
-    return {name: f.default for name, f in type(config).model_fields.items() if not f.is_required()}
+    fields = type(config).model_fields.items()
+    return {name: f.get_default(call_default_factory=True) for name, f in fields if not f.is_required()}
 
 
 def source_hash(source: str) -> str | None:
