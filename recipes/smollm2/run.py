@@ -35,6 +35,7 @@ class Context:
     engine: str
     steps: int | None = None
     start: str | None = None
+    adapter: str | None = None
 
     @property
     def settings(self) -> Facts:
@@ -130,14 +131,19 @@ def rft(c: Context) -> Facts:
 
 
 def grpo(c: Context) -> Facts:
-    """Rule-based RL, on points that are not too easy for the fine-tuned model where that is known."""
+    """Rule-based RL, on points that are not too easy for the fine-tuned model where that is known.
+
+    It goes on with RFT's adapter: that of RL beside it would double the rank, of which `ship` keeps half.
+    """
+    from spct.backends.embedded import locate
     from spct.training import grpo as stage
     from spct.training.configs import GRPOConfig
 
     easy = [c.path("easy")] if c.done("easy") else []
     several, single = PROMPTS
     paths = {
-        "model": c.path("rft", "model"),
+        "model": locate() if c.adapter else c.start or locate(),
+        "adapter": c.adapter or c.path("rft", "adapter"),
         "data": [c.path("data", "rl.jsonl")],
         "easy_runs": easy,
         "template": several,
@@ -259,10 +265,14 @@ def main() -> int:
     )
     parser.add_argument("--steps", type=int, help="of rft, in place of its file's")
     parser.add_argument("--from-model", help="folder of the model that rft begins with [the embedded model]")
+    parser.add_argument("--from-adapter", help="of the embedded model, that grpo goes on with [that of rft]")
     parser.add_argument("--dry-run", action="store_true", help="say which stages would run")
     args = parser.parse_args()
     os.environ.update(TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1")
-    c = Context(args.out, args.source, args.size, args.seed, args.engine, args.steps, args.from_model)
+    c = Context(
+        args.out, args.source, args.size, args.seed, args.engine, args.steps,
+        start=args.from_model, adapter=args.from_adapter,
+    )  # fmt: skip
     names = chosen(c, args.only)
     if args.dry_run:
         print("\n".join(f"{name:13} {'finished' if c.done(name) else 'to do'}" for name in names))

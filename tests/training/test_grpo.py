@@ -271,6 +271,41 @@ def test_lora_result_is_merged(tiny_model, points, tmp_path):
     assert not any("embed" in name or "norm" in name for name in changed)
 
 
+def test_rl_goes_on_with_an_adapter(tiny_model, points, tmp_path):
+    """It is the reference, its rank stays, and what is merged is the base with it alone; it resumes."""
+    import torch
+    from peft import PeftConfig
+    from transformers import AutoModelForCausalLM
+
+    from spct.errors import InputError
+    from spct.training.grpo import run
+
+    run(config(tiny_model, points, tmp_path / "first", steps=2, lora_rank=2, lora_alpha=4, lr=1e-2))
+    settings = {"adapter": str(tmp_path / "first" / "adapter"), "slots": 2, "keep": 9, "lr": 1e-2}
+    folder = run(config(tiny_model, points, tmp_path / "a", **settings))
+    assert PeftConfig.from_pretrained(str(tmp_path / "a" / "adapter")).r == 2
+    assert not (tmp_path / "a" / "adapter" / "ref").exists()
+    names = (tiny_model, tmp_path / "first" / "model", folder)
+    base, before, after = (AutoModelForCausalLM.from_pretrained(name).state_dict() for name in names)
+    changed = [name for name in base if not torch.equal(before[name], after[name])]
+    assert changed
+    assert all(torch.linalg.matrix_rank(after[name] - base[name], rtol=1e-3) <= 2 for name in changed)
+    kl = [row["kl"] for row in metrics(tmp_path / "a") if "kl" in row]
+    assert abs(kl[0]) < 1e-6 < kl[-1]
+
+    shutil.copytree(tmp_path / "a", tmp_path / "b", ignore=shutil.ignore_patterns("model", "checkpoint-5"))
+    manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
+    manifest.pop("finished")
+    (tmp_path / "b" / "manifest.json").write_text(json.dumps(manifest))
+    run(config(tiny_model, points, tmp_path / "b", **settings), resume=True)
+    assert [row["kl"] for row in metrics(tmp_path / "b") if "kl" in row] == pytest.approx(kl)
+
+    with pytest.raises(InputError, match=r"adapter .* cannot be loaded"):
+        run(config(tiny_model, points, tmp_path / "c", adapter=str(tmp_path)))
+    with pytest.raises(ValueError, match="leave one"):
+        config(tiny_model, points, tmp_path / "d", adapter=str(tmp_path), lora_rank=2)
+
+
 def test_too_long_prompts_are_named_or_dropped(tiny_model, points, tmp_path):
     from spct.training.grpo import run
 

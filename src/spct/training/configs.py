@@ -112,6 +112,8 @@ class GRPOConfig(StageConfig):
     """Rollouts per step. §4 says 512, without saying whether data points or rollouts."""
     steps: int = Field(900, ge=0)
     """§4: 900."""
+    adapter: str | None = None
+    """LoRA adapter of `model` that RL goes on with, as it is its reference too; its rank is kept (ours)."""
     group_size: int = Field(4, ge=2)
     """Rollouts per data point, G. §4: 4."""
     beta: float = Field(0.08, ge=0)
@@ -152,6 +154,8 @@ class GRPOConfig(StageConfig):
             raise ValueError(
                 f"batch is {self.batch} rollouts, expected a multiple of group_size ({self.group_size})"
             )
+        if self.adapter and self.lora_rank:
+            raise ValueError(f"adapter has a rank, and lora_rank is {self.lora_rank}: leave one")
         if self.slots and self.vllm != "off":
             raise ValueError(f"slots is {self.slots} and vllm {self.vllm!r}: rollouts have one engine")
         if self.save_steps % self.iterations:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -264,12 +265,13 @@ def train(trainer: Any, stage: Stage) -> None:
 
 def save_result(trainer: Any, tokenizer: Any, config: StageConfig, stage: Stage) -> None:
     """Write OUT/model, with LoRA merged in; all processes take part, since weights may be sharded."""
-    if not config.lora_rank:
+    if not hasattr(trainer.accelerator.unwrap_model(trainer.model), "peft_config"):
         trainer.save_model(str(stage.model))
     else:
         trainer.save_model(str(stage.path / "adapter"))
         trainer.accelerator.wait_for_everyone()
         if stage.writes:
+            shutil.rmtree(stage.path / "adapter" / "ref", ignore_errors=True)  # TRL's copy of the first one
             merge_adapter(config, stage)
     if stage.writes:
         tokenizer.save_pretrained(str(stage.model))
