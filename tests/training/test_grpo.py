@@ -213,7 +213,8 @@ def test_result_loads_and_the_curves_are_drawn(straight):
     assert manifest["finished"]
 
 
-def test_resumed_run_is_the_straight_run(straight, tiny_model, points, tmp_path):
+@pytest.mark.parametrize("lost", ["checkpoint-5", "none"])  # killed in the last step, or behind it
+def test_resumed_run_is_the_straight_run(straight, tiny_model, points, tmp_path, lost):
     from safetensors.torch import load_file
 
     from spct.training.grpo import run
@@ -221,13 +222,13 @@ def test_resumed_run_is_the_straight_run(straight, tiny_model, points, tmp_path)
     killed = tmp_path / "killed"
     shutil.copytree(straight, killed)
     shutil.rmtree(killed / "model")
-    shutil.rmtree(killed / "checkpoints" / "checkpoint-5", ignore_errors=True)
+    shutil.rmtree(killed / "checkpoints" / lost, ignore_errors=True)
     manifest = json.loads((killed / "manifest.json").read_text())
     del manifest["finished"]
     (killed / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(InputError, match="pass --resume"):
         run(config(tiny_model, points, killed, curves=True))
-    run(config(tiny_model, points, killed, curves=True), resume=True)  # from step 4
+    run(config(tiny_model, points, killed, curves=True), resume=True)
     ours, theirs = (load_file(folder / "model" / "model.safetensors") for folder in (killed, straight))
     assert all((ours[name] == theirs[name]).all() for name in theirs)
     timing = ("runtime", "per_second", "time")

@@ -141,6 +141,8 @@ def test_overrides_hold_the_papers_objective(tmp_path):
     )  # ignored by verl 0.9
     with pytest.raises(ConfigError, match="its fields are TRL's"):
         verl_overrides(config(tmp_path, trainer={"optim": "sgd"}), tmp_path)
+    with pytest.raises(ConfigError, match="the model without it"):
+        verl_overrides(config(tmp_path, adapter="runs/rft/adapter"), tmp_path)
 
 
 def test_template_keys_are_those_of_the_rows(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 import sys
@@ -260,7 +261,15 @@ def train(trainer: Any, stage: Stage) -> None:
     torch.backends.cuda.enable_cudnn_sdp(False)
     checkpoint = stage.checkpoint()
     stage.rewind(int(checkpoint.name.split("-")[1]) if checkpoint else 0)
+    if checkpoint and _is_last(checkpoint) and not (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled):
+        trainer._load_from_checkpoint(str(checkpoint))  # `train` would take one step more
+        return
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+
+def _is_last(checkpoint: Path) -> bool:
+    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    return bool(state["global_step"] >= state["max_steps"])
 
 
 def save_result(trainer: Any, tokenizer: Any, config: StageConfig, stage: Stage) -> None:

@@ -129,6 +129,12 @@ def verl_overrides(config: GRPOConfig, out: Path) -> list[str]:
         raise ConfigError(
             f"trainer is {config.trainer}", expected="nothing: its fields are TRL's", fix="--set trainer={}"
         )
+    if config.adapter:
+        raise ConfigError(
+            f"adapter is {config.adapter!r}: verl's reference would be the model without it",
+            expected="none",
+            fix="merge it into the model",
+        )
     if config.scheduler not in SCHEDULERS:
         raise ConfigError(f"scheduler is {config.scheduler!r}", expected=" or ".join(SCHEDULERS))
     values = objective(config) | {
