@@ -21,12 +21,11 @@ from typing import Any
 
 from quick_rft import apart, pack
 
-from spct.configs import build
 from spct.errors import ConfigError, InputError, SpctError
 from spct.meta import sigmoid
 from spct.training.calibration import calibration_report
 from spct.training.classifier import Objective, cross_entropy_arguments, new_classifier, train_classifier
-from spct.training.configs import MetaRMConfig, engine_fields, read_toml
+from spct.training.configs import MetaRMConfig, engine_fields, load_config
 from spct.training.data import held_out
 from spct.training.engine import fitting, lora, metrics_log, on_device
 from spct.training.meta_rm import judged
@@ -166,14 +165,15 @@ def main() -> int:
     """Read the command line and train by meta_rm_cpu.toml."""
     parser = argparse.ArgumentParser(description="a meta RM on a CPU")
     parser.add_argument("rollouts", nargs="+", help="run folders of `spct rollout`")
-    parser.add_argument("--model", required=True, help="folder of the GRM, from which it starts")
+    parser.add_argument("--model", required=True, help="folder of the GRM or meta RM from which it starts")
     parser.add_argument("--out", required=True)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--set", action="append", default=[], help="another setting, key=value")
     args = parser.parse_args()
     given = {"data": args.rollouts, "model": args.model, "out": args.out, "seed": args.seed}
-    file = Path(__file__).with_name("meta_rm_cpu.toml")
     try:
-        print(run(build(MetaRMConfig, read_toml(file) | given), resume=True))
+        config = load_config(MetaRMConfig, Path(__file__).with_name("meta_rm_cpu.toml"), args.set)
+        print(run(config.model_copy(update=given), resume=True))
     except SpctError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -20,7 +20,16 @@ from typing import Any, NamedTuple
 from spct.errors import ConfigError
 from spct.training.configs import RFTConfig, engine_fields
 from spct.training.curves import draw_curves
-from spct.training.engine import load_tokenizer, lora, metrics_log, need, on_device, save_result, train
+from spct.training.engine import (
+    load_tokenizer,
+    lora,
+    metrics_log,
+    need,
+    on_device,
+    save_result,
+    starting_model,
+    train,
+)
 from spct.training.rft import load_data, rft_arguments
 from spct.training.stage import Stage, open_stage
 
@@ -122,7 +131,7 @@ def make_trainer(config: RFTConfig, stage: Stage, tokenizer: Any, packed: Sequen
     own |= {"ddp_find_unused_parameters": False}  # there are none
     arguments = engine_fields(SFTConfig, on_device(rft_arguments(config)) | own)
     return SharedPrompt(
-        model=config.model,
+        model=starting_model(config),
         args=SFTConfig(**arguments),
         train_dataset=datasets.Dataset.from_list(rows),
         data_collator=lambda one: {name: torch.tensor([values]) for name, values in one[0].items()},

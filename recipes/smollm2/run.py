@@ -34,6 +34,7 @@ class Context:
     seed: int
     engine: str
     steps: int | None = None
+    lr: float | None = None
     start: str | None = None
     adapter: str | None = None
 
@@ -41,6 +42,11 @@ class Context:
     def settings(self) -> Facts:
         """Of sizes.toml."""
         return sizes(self.size)
+
+    @property
+    def given(self) -> Facts:
+        """Of a stage that trains, in place of its file's."""
+        return {k: v for k, v in {"steps": self.steps, "lr": self.lr}.items() if v is not None}
 
     @property
     def grm(self) -> str:
@@ -124,10 +130,11 @@ def rft(c: Context) -> Facts:
     from spct.training.configs import RFTConfig
 
     rows = [c.path(name, "rows.jsonl") for name in ("reject", "alone")]
-    paths = {"model": c.start or locate(), "data": rows}
+    paths: Facts = {"model": c.start or locate(), "data": rows}
+    if c.adapter:
+        paths |= {"adapter": c.adapter, "lora_rank": 0}
     stage = quick_rft if c.size == "cpu" else usual
-    steps = {} if c.steps is None else {"steps": c.steps}
-    return {"model": str(stage.run(config(c, RFTConfig, "rft", paths | steps), resume=True))}
+    return {"model": str(stage.run(config(c, RFTConfig, "rft", paths | c.given), resume=True))}
 
 
 def grpo(c: Context) -> Facts:
@@ -142,14 +149,14 @@ def grpo(c: Context) -> Facts:
     easy = [c.path("easy")] if c.done("easy") else []
     several, single = PROMPTS
     paths = {
-        "model": locate() if c.adapter else c.start or locate(),
+        "model": c.start or locate(),
         "adapter": c.adapter or c.path("rft", "adapter"),
         "data": [c.path("data", "rl.jsonl")],
         "easy_runs": easy,
         "template": several,
         "single_template": single,
     }
-    return {"model": str(stage.run(config(c, GRPOConfig, "grpo", paths), resume=True))}
+    return {"model": str(stage.run(config(c, GRPOConfig, "grpo", paths | c.given), resume=True))}
 
 
 def model_rollouts(c: Context, out: str, *, model: str, rows: str, n: int) -> Facts:
@@ -263,14 +270,18 @@ def main() -> int:
     parser.add_argument(
         "--engine", choices=("local", "vllm"), default="local", help="of the model's rollouts"
     )
-    parser.add_argument("--steps", type=int, help="of rft, in place of its file's")
+    parser.add_argument("--steps", type=int, help="of rft and grpo, in place of their files'")
+    parser.add_argument("--lr", type=float, help="the same")
     parser.add_argument("--from-model", help="folder of the model that rft begins with [the embedded model]")
-    parser.add_argument("--from-adapter", help="of the embedded model, that grpo goes on with [that of rft]")
+    parser.add_argument(
+        "--from-adapter",
+        help="of that model, which rft or grpo goes on with [rft: a new one, grpo: that of rft]",
+    )
     parser.add_argument("--dry-run", action="store_true", help="say which stages would run")
     args = parser.parse_args()
     os.environ.update(TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1")
     c = Context(
-        args.out, args.source, args.size, args.seed, args.engine, args.steps,
+        args.out, args.source, args.size, args.seed, args.engine, args.steps, args.lr,
         start=args.from_model, adapter=args.from_adapter,
     )  # fmt: skip
     names = chosen(c, args.only)

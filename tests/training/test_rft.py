@@ -119,6 +119,22 @@ def test_resumed_run_is_the_straight_run(tiny_model, data, tmp_path):
     assert losses(killed)[-1] < losses(killed)[0]
 
 
+def test_an_adapter_is_trained_further(tiny_model, data, tmp_path):
+    """The second run's loss begins where the first one's ended, and base and adapter make its model."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from spct.training.rft import run
+
+    lora = {"lora_rank": 2, "lora_alpha": 4, "lr": 3e-2, "warmup_steps": 1}
+    run(config(tiny_model, data, tmp_path / "first", **lora))
+    folder = run(config(tiny_model, data, tmp_path / "b", adapter=str(tmp_path / "first" / "adapter")))
+    first, second = losses(tmp_path / "first"), losses(tmp_path / "b")
+    assert second[0] < (first[0] + first[-1]) / 2
+    base, after = (AutoModelForCausalLM.from_pretrained(name).state_dict() for name in (tiny_model, folder))
+    assert all(torch.linalg.matrix_rank(after[k] - base[k], rtol=1e-3) <= 2 for k in base if "proj" in k)
+
+
 def test_long_sequences_are_named_or_dropped_never_cut(tiny_model, data, tmp_path):
     from transformers import AutoTokenizer
 

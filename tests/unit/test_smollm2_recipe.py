@@ -416,6 +416,34 @@ def test_the_teacher_goes_through_rollout_and_rejection(built, tmp_path):
     assert manifest["general"]["rows"] > 0
 
 
+def test_of_rls_log_what_is_right_true_and_not_by_length_is_kept(tmp_path, monkeypatch, capsys):
+    """Three words are `hardly a word`; of two points whose best response is the longest one is left out."""
+    from spct.training.general import load_general
+
+    responses = ["word " * 40, "three short words"]
+    points = [
+        {"id": f"p{i}", "prompt": "tell me", "responses": responses, "labels": labels}
+        for i, labels in enumerate(([1, 0], [0, 1], [1, 0]))
+    ]
+    sound = 'Response 2: "words 3" hardly a word ({}={}), so {}.'
+    up, down = sound.format("5+1", 6, 6), sound.format("5-1", 4, 4)
+    of_p1 = [(up, [4, 6]), (up, [6, 4])]  # the second is wrong
+    of_p1 += [(up.replace(*change), [4, 6]) for change in (("words 3", "words 9"), ("5+1=6", "5+2=7"))]
+    of_p1.append((up.replace("hardly a word", "long and detailed"), [4, 6]))
+    log = [("p1", *row) for row in of_p1] + [("p0", down, [6, 4]), ("p2", down, [6, 4])]
+    rows = [{"example_id": i, "order": [0, 1], "text": text, "scores": scores} for i, text, scores in log]
+    for name, lines in (("points", points), ("log", rows)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
+    out = tmp_path / "rows.jsonl"
+    words = [tmp_path / "log.jsonl", "--data", tmp_path / "points.jsonl", "--out", out]
+    monkeypatch.setattr(sys, "argv", ["own.py", *map(str, words)])
+    M["own"].main()
+    assert "3 data points with sound judgements" in capsys.readouterr().out
+    kept = load_general(str(out))
+    assert sorted(row["completion"][0]["content"] for row in kept) == sorted([up, down])
+    assert all("three short words" in row["prompt"][-1]["content"] for row in kept)
+
+
 def test_what_is_quoted_as_evidence_stands_in_the_response_or_before_it():
     response = "I’m sorry, but I can’t help with that. Sir John said in 1999 that it is wrong."
     [[prompt]] = render(load_template("brief"), example("Why is John here?", [response]), [[0]])

@@ -88,7 +88,20 @@ class StageConfig(Config):
         return self
 
 
-class RFTConfig(StageConfig):
+class GoesOn(StageConfig):
+    """A stage that can go on with a LoRA adapter."""
+
+    adapter: str | None = None
+    """LoRA adapter of `model` that is trained further, in place of a new one; RL's reference too (ours)."""
+
+    @model_validator(mode="after")
+    def _one_rank(self) -> Self:
+        if self.adapter and self.lora_rank:
+            raise ValueError(f"adapter has a rank, and lora_rank is {self.lora_rank}: leave one")
+        return self
+
+
+class RFTConfig(GoesOn):
     """Rejective fine-tuning (§3). `data` are files of `spct reject`: rows of prompt and completion."""
 
     stage: Literal["rft"] = "rft"
@@ -102,7 +115,7 @@ class RFTConfig(StageConfig):
     """Several sequences per row; needs an attention that keeps them apart, e.g. flash attention."""
 
 
-class GRPOConfig(StageConfig):
+class GRPOConfig(GoesOn):
     """Rule-based RL (§4). `data` are sources of labelled examples."""
 
     stage: Literal["grpo"] = "grpo"
@@ -112,8 +125,6 @@ class GRPOConfig(StageConfig):
     """Rollouts per step. §4 says 512, without saying whether data points or rollouts."""
     steps: int = Field(900, ge=0)
     """§4: 900."""
-    adapter: str | None = None
-    """LoRA adapter of `model` that RL goes on with, as it is its reference too; its rank is kept (ours)."""
     group_size: int = Field(4, ge=2)
     """Rollouts per data point, G. §4: 4."""
     beta: float = Field(0.08, ge=0)
@@ -154,8 +165,6 @@ class GRPOConfig(StageConfig):
             raise ValueError(
                 f"batch is {self.batch} rollouts, expected a multiple of group_size ({self.group_size})"
             )
-        if self.adapter and self.lora_rank:
-            raise ValueError(f"adapter has a rank, and lora_rank is {self.lora_rank}: leave one")
         if self.slots and self.vllm != "off":
             raise ValueError(f"slots is {self.slots} and vllm {self.vllm!r}: rollouts have one engine")
         if self.save_steps % self.iterations:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from spct.errors import BackendError, ConfigError, InputError, MissingExtraError
-from spct.training.configs import StageConfig
+from spct.training.configs import GoesOn, StageConfig
 from spct.training.stage import Stage, world_size
 
 SHOWN = (
@@ -82,7 +82,7 @@ def engine_arguments(config: StageConfig) -> dict[str, Any]:
         "logging_steps": 1,
         "report_to": config.report_to or "none",
         "disable_tqdm": True,
-        "model_init_kwargs": model_arguments(config) | {"device_map": None},
+        "model_init_kwargs": None if _adapter(config) else model_arguments(config) | {"device_map": None},
     } | config.trainer
 
 
@@ -90,6 +90,31 @@ def model_arguments(config: StageConfig) -> dict[str, Any]:
     """Arguments for loading the model."""
     attention = {"attn_implementation": config.attention} if config.attention else {}
     return {"dtype": config.dtype} | attention
+
+
+def _adapter(config: StageConfig) -> str | None:
+    return config.adapter if isinstance(config, GoesOn) else None
+
+
+def starting_model(config: StageConfig) -> Any:
+    """What a trainer is given: the model's name, or the model with the adapter that is trained further.
+
+    Raises:
+        InputError: There is no such adapter, or it is not this model's.
+    """
+    adapter = _adapter(config)
+    if adapter is None:
+        return config.model
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(config.model, **model_arguments(config))
+    try:
+        return PeftModel.from_pretrained(base, adapter, is_trainable=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"adapter {adapter!r} cannot be loaded: {error}", expected=f"a LoRA adapter of {config.model}"
+        ) from error
 
 
 def on_device(arguments: dict[str, Any]) -> dict[str, Any]:

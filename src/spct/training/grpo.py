@@ -30,10 +30,10 @@ from spct.training.engine import (
     load_tokenizer,
     lora,
     metrics_log,
-    model_arguments,
     need,
     on_device,
     save_result,
+    starting_model,
     train,
 )
 from spct.training.outcomes import OutcomeReward
@@ -111,8 +111,7 @@ def grpo_arguments(config: GRPOConfig) -> dict[str, Any]:
             "vllm_tensor_parallel_size": config.vllm_tensor_parallel,
             "vllm_max_model_length": config.max_tokens + config.max_new_tokens,
         }
-    loaded = {"model_init_kwargs": None} if config.adapter else {}  # `adapted` has used them
-    return fields | engine_arguments(config) | loaded
+    return fields | engine_arguments(config)
 
 
 def prompt_rows(examples: Sequence[Example], config: GRPOConfig) -> list[dict[str, Any]]:
@@ -198,25 +197,6 @@ def load_rows(config: GRPOConfig, tokenizer: Any) -> tuple[list[dict[str, Any]],
     return [rows[i] for i in fit.kept], counts
 
 
-def adapted(config: GRPOConfig) -> Any:
-    """The model with the adapter that is to be trained further; TRL keeps a copy as the reference.
-
-    Raises:
-        InputError: There is no such adapter, or it is not this model's.
-    """
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM
-
-    base = AutoModelForCausalLM.from_pretrained(config.model, **model_arguments(config))
-    try:
-        return PeftModel.from_pretrained(base, str(config.adapter), is_trainable=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(
-            f"adapter {config.adapter!r} cannot be loaded: {error}",
-            expected=f"a LoRA adapter of {config.model}",
-        ) from error
-
-
 def make_trainer(config: GRPOConfig, stage: Stage, tokenizer: Any, rows: Sequence[dict[str, Any]]) -> Any:
     """TRL's trainer for these rows, with our reward and logs."""
     import datasets
@@ -233,7 +213,7 @@ def make_trainer(config: GRPOConfig, stage: Stage, tokenizer: Any, rows: Sequenc
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "You are using 'rollout_func'", UserWarning)  # pinned
         trainer = domain_trainer(reward, domains)(
-            model=config.model if config.adapter is None else adapted(config),
+            model=starting_model(config),
             reward_funcs=reward,
             args=paper_grpo_config(**on_device(grpo_arguments(config))),
             train_dataset=datasets.Dataset.from_list(list(rows)),

@@ -26,6 +26,7 @@ from spct.training.engine import (
     need,
     on_device,
     save_result,
+    starting_model,
     train,
 )
 from spct.training.general import load_general
@@ -87,7 +88,7 @@ def make_trainer(config: FineTuning, stage: Stage, tokenizer: Any, data: Any) ->
 
     arguments = engine_fields(SFTConfig, on_device(rft_arguments(config)))
     return SFTTrainer(
-        model=config.model,
+        model=starting_model(config),
         args=SFTConfig(**arguments),
         train_dataset=data,
         processing_class=tokenizer,
