@@ -10,9 +10,11 @@ the labels, all of whose statements are true, whose counts are the prompt's and 
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import tempfile
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,18 +33,60 @@ Judged = tuple[Example, list[Trajectory]]
 PAIRS = (("true", "statements"), ("copied", "counts"), ("add_up", "scores"))
 
 
-def sound(example: Example, trajectories: list[Trajectory]) -> list[Trajectory]:
-    """Those that are right and hold nothing that a program can tell is false."""
-    answer = example.meta.get("answer")
-    facts = [measure(example.query, r, None if answer is None else str(answer)) for r in example.responses]
-    found = []
-    for t in trajectories:
-        if is_correct(t.scores, example.labels or ()):
-            counts: dict[str, float] = defaultdict(float)
-            add(counts, example, t, facts)
-            if counts["statements"] and all(counts[part] == counts[whole] for part, whole in PAIRS):
-                found.append(t)
+def by_tens(log: Path) -> dict[int, str]:
+    """Lines of a log by tens of steps: those of steps 1 to 10 under 0."""
+    found: dict[int, str] = defaultdict(str)
+    for line in log.read_text(encoding="utf-8").split("\n")[:-1]:
+        found[(json.loads(line)["step"] - 1) // 10] += line + "\n"
     return found
+
+
+def sift(run: Iterable[Judged], course: dict[str, float]) -> list[Judged]:
+    """Data points with the judgements that are right and hold nothing that a program can tell is false.
+
+    Args:
+        run: Data points with all of their judgements.
+        course: Gets the sums for a line of `told`.
+    """
+    found = []
+    for example, trajectories in run:
+        answer = example.meta.get("answer")
+        known = None if answer is None else str(answer)
+        facts = [measure(example.query, response, known) for response in example.responses]
+        kept = []
+        for t in trajectories:
+            said = about(example, t, facts)
+            for name, value in said.items():
+                course[name] += value
+            sound = said["statements"] and all(said[part] == said[whole] for part, whole in PAIRS)
+            if said["right"] and sound:
+                kept.append(t)
+        if kept:
+            found.append((example, kept))
+    return found
+
+
+def about(example: Example, t: Trajectory, facts: list[dict[str, float]]) -> dict[str, float]:
+    """What one judgement is: right, tied at the top, for the longest response; and as `truth.add` counts."""
+    found: dict[str, float] = defaultdict(float)
+    add(found, example, t, facts)
+    scores = t.scores or ()
+    top = [text for text, score in zip(example.responses, scores, strict=False) if score == max(scores)]
+    longest = len(top) == 1 and len(top[0]) == max(map(len, example.responses))
+    right = is_correct(t.scores, example.labels or ())
+    return found | {"all": 1, "right": right, "tied": len(top) > 1, "longest": longest}
+
+
+def told(course: dict[str, float]) -> str:
+    """A line about judgements."""
+    shares = ", ".join(
+        f"{100 * course[name] / course['all']:.1f} % {words}"
+        for name, words in (("right", "right"), ("tied", "tied"), ("longest", "for the longest"))
+    )
+    true, other = (100 * course[name] / course["statements"] for name in ("true", "of_another"))
+    return (
+        f"{course['all']:.0f} judgements: {shares}; {true:.1f} % of statements true, {other:.1f} of another"
+    )
 
 
 def best_is_longest(example: Example) -> bool:
@@ -77,10 +121,14 @@ def main() -> None:
     args = parser.parse_args()
     chosen = list[Judged]()
     for log in args.log:
-        with tempfile.TemporaryDirectory() as folder:
-            kept = [
-                (e, found) for e, own in logged(log, [args.data], folder) if (found := sound(e, list(own)))
-            ]
+        kept = list[Judged]()
+        for tens, lines in sorted(by_tens(log).items()):
+            course: dict[str, float] = defaultdict(float)
+            with tempfile.TemporaryDirectory() as folder:
+                (Path(folder) / "log.jsonl").write_text(lines, encoding="utf-8")
+                run = logged(Path(folder) / "log.jsonl", [args.data], Path(folder) / "run")
+                kept += sift(((example, list(own)) for example, own in run), course)
+            print(f"{log}, from step {10 * tens + 1}: {told(course)}")
         chosen += balanced(kept, args.seed)
         print(f"{log}: {len(kept)} data points with sound judgements")
     rows = [row(example, t) for example, found in chosen for t in found]

@@ -431,14 +431,20 @@ def test_of_rls_log_what_is_right_true_and_not_by_length_is_kept(tmp_path, monke
     of_p1 += [(up.replace(*change), [4, 6]) for change in (("words 3", "words 9"), ("5+1=6", "5+2=7"))]
     of_p1.append((up.replace("hardly a word", "long and detailed"), [4, 6]))
     log = [("p1", *row) for row in of_p1] + [("p0", down, [6, 4]), ("p2", down, [6, 4])]
-    rows = [{"example_id": i, "order": [0, 1], "text": text, "scores": scores} for i, text, scores in log]
+    rows = [
+        {"step": 1 + n, "example_id": i, "order": [0, 1], "text": text, "scores": scores}
+        for n, (i, text, scores) in enumerate(log)
+    ]
     for name, lines in (("points", points), ("log", rows)):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
     out = tmp_path / "rows.jsonl"
     words = [tmp_path / "log.jsonl", "--data", tmp_path / "points.jsonl", "--out", out]
     monkeypatch.setattr(sys, "argv", ["own.py", *map(str, words)])
     M["own"].main()
-    assert "3 data points with sound judgements" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "7 judgements: 85.7 % right, 0.0 % tied, 42.9 % for the longest" in shown
+    assert "; 85.7 % of statements true" in shown
+    assert "3 data points with sound judgements" in shown
     kept = load_general(str(out))
     assert sorted(row["completion"][0]["content"] for row in kept) == sorted([up, down])
     assert all("three short words" in row["prompt"][-1]["content"] for row in kept)
