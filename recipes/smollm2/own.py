@@ -14,7 +14,7 @@ import json
 import random
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,6 +111,33 @@ def row(example: Example, trajectory: Trajectory) -> str:
     return dump_json(sft_row(example, shown, template=several, single=single)) + "\n"
 
 
+def write(logs: Sequence[Path], data: Path, out: Path, seed: int) -> dict[str, int]:
+    """Write the rows, and say how a log's judgements change by tens of steps.
+
+    Args:
+        logs: rollouts.jsonl of runs of RL.
+        data: The data points of those runs.
+        out: File of rows to write.
+        seed: Of the choice for balance.
+    """
+    chosen = list[Judged]()
+    for log in logs:
+        kept = list[Judged]()
+        for tens, lines in sorted(by_tens(log).items()):
+            course: dict[str, float] = defaultdict(float)
+            with tempfile.TemporaryDirectory() as folder:
+                (Path(folder) / "log.jsonl").write_text(lines, encoding="utf-8")
+                run = logged(Path(folder) / "log.jsonl", [data], Path(folder) / "run")
+                kept += sift(((example, list(own)) for example, own in run), course)
+            print(f"{log}, from step {10 * tens + 1}: {told(course)}")
+        chosen += balanced(kept, seed)
+        print(f"{log}: {len(kept)} data points with sound judgements")
+    rows = [row(example, t) for example, found in chosen for t in found]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text("".join(rows), encoding="utf-8")
+    return {"rows": len(rows), "points": len(chosen)}
+
+
 def main() -> None:
     """Read the command line and write the rows."""
     parser = argparse.ArgumentParser(description="RL's rollouts that are right and true")
@@ -119,22 +146,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="file to write")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    chosen = list[Judged]()
-    for log in args.log:
-        kept = list[Judged]()
-        for tens, lines in sorted(by_tens(log).items()):
-            course: dict[str, float] = defaultdict(float)
-            with tempfile.TemporaryDirectory() as folder:
-                (Path(folder) / "log.jsonl").write_text(lines, encoding="utf-8")
-                run = logged(Path(folder) / "log.jsonl", [args.data], Path(folder) / "run")
-                kept += sift(((example, list(own)) for example, own in run), course)
-            print(f"{log}, from step {10 * tens + 1}: {told(course)}")
-        chosen += balanced(kept, args.seed)
-        print(f"{log}: {len(kept)} data points with sound judgements")
-    rows = [row(example, t) for example, found in chosen for t in found]
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text("".join(rows), encoding="utf-8")
-    print(f"{args.out}: {len(rows)} judgements of {len(chosen)} data points")
+    print(json.dumps(write(args.log, args.data, args.out, args.seed)))
 
 
 if __name__ == "__main__":

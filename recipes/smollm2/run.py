@@ -1,6 +1,7 @@
 """The recipe, stage after stage: `python recipes/smollm2/run.py --source DIR --size cpu`.
 
-    data -> teacher, hinted -> reject, alone -> rft -> (easy -> grpo) -> grm-rollouts -> meta-rm -> ship
+    data -> teacher, hinted -> reject, alone -> rft -> (easy -> grpo -> own -> rft-2)
+         -> grm-rollouts -> meta-rm -> ship
 
 A finished stage leaves OUT/<stage>/done.json and is not run again; one that was cut resumes where its
 engine can: rollouts sample by sample, training from its last checkpoint.
@@ -50,8 +51,9 @@ class Context:
 
     @property
     def grm(self) -> str:
-        """The stage whose model is the finished GRM: RL's where it was run."""
-        return "grpo" if self.settings["rl"] or self.done("grpo") else "rft"
+        """The stage whose model is the finished GRM: the last that was run, on a GPU that after RL."""
+        later = [name for name in ("rft-2", "grpo") if self.done(name)]
+        return "rft-2" if self.settings["rl"] else [*later, "rft"][0]
 
     def path(self, *parts: str) -> str:
         """A path in the run's folder."""
@@ -122,19 +124,23 @@ def reject(c: Context) -> Facts:
 
 
 def rft(c: Context) -> Facts:
-    """Rejective fine-tuning; on a CPU a prompt is read once for all of its trajectories."""
+    """Rejective fine-tuning."""
+    rows = [c.path(name, "rows.jsonl") for name in ("reject", "alone")]
+    return fine_tune(c, "rft", {"data": rows} | ({"adapter": c.adapter} if c.adapter else {}))
+
+
+def fine_tune(c: Context, out: str, paths: Facts) -> Facts:
+    """Fine-tune, with a new adapter or a given one; on a CPU a prompt is read once for its trajectories."""
     import quick_rft
 
     from spct.backends.embedded import locate
     from spct.training import rft as usual
     from spct.training.configs import RFTConfig
 
-    rows = [c.path(name, "rows.jsonl") for name in ("reject", "alone")]
-    paths: Facts = {"model": c.start or locate(), "data": rows}
-    if c.adapter:
-        paths |= {"adapter": c.adapter, "lora_rank": 0}
     stage = quick_rft if c.size == "cpu" else usual
-    return {"model": str(stage.run(config(c, RFTConfig, "rft", paths | c.given), resume=True))}
+    given = {"model": c.start or locate(), "out": c.path(out)} | paths | c.given
+    rank = {"lora_rank": 0} if "adapter" in paths else {}
+    return {"model": str(stage.run(config(c, RFTConfig, "rft", given | rank), resume=True))}
 
 
 def grpo(c: Context) -> Facts:
@@ -157,6 +163,24 @@ def grpo(c: Context) -> Facts:
         "single_template": single,
     }
     return {"model": str(stage.run(config(c, GRPOConfig, "grpo", paths | c.given), resume=True))}
+
+
+def own(c: Context) -> Facts:
+    """Write RL's own judgements that are right and true."""
+    from own import write
+
+    return write(
+        [Path(c.path("grpo", "rollouts.jsonl"))],
+        Path(c.path("data", "rl.jsonl")),
+        Path(c.path("own", "rows.jsonl")),
+        c.seed,
+    )
+
+
+def rft_2(c: Context) -> Facts:
+    """RFT once more, on those and on responses judged alone, which RL does not reward and so forgets."""
+    rows = [c.path(name, "rows.jsonl") for name in ("own", "alone")]
+    return fine_tune(c, "rft-2", {"data": rows, "adapter": c.path("grpo", "adapter"), "lr": 3e-4})
 
 
 def model_rollouts(c: Context, out: str, *, model: str, rows: str, n: int) -> Facts:
@@ -220,7 +244,7 @@ def config(c: Context, kind: Any, name: str, paths: Facts) -> Any:
     from spct.training.configs import read_toml
 
     file = f"{name.replace('-', '_')}{'_cpu' if c.size == 'cpu' else ''}.toml"
-    return build(kind, read_toml(HERE / file) | paths | {"out": c.path(name), "seed": c.seed})
+    return build(kind, read_toml(HERE / file) | {"out": c.path(name), "seed": c.seed} | paths)
 
 
 STAGES: dict[str, Callable[[Context], Facts]] = {
@@ -232,11 +256,13 @@ STAGES: dict[str, Callable[[Context], Facts]] = {
     "rft": rft,
     "easy": lambda c: model_rollouts(c, "easy", model="rft", rows="rl", n=c.settings["n"]),
     "grpo": grpo,
+    "own": own,
+    "rft-2": rft_2,
     "grm-rollouts": grm_rollouts,
     "meta-rm": meta_rm,
     "ship": ship,
 }
-RL = ("easy", "grpo")
+RL = ("easy", "grpo", "own", "rft-2")
 
 
 def chosen(c: Context, only: list[str] | None) -> list[str]:

@@ -445,6 +445,7 @@ def test_of_rls_log_what_is_right_true_and_not_by_length_is_kept(tmp_path, monke
     assert "7 judgements: 85.7 % right, 0.0 % tied, 42.9 % for the longest" in shown
     assert "; 85.7 % of statements true" in shown
     assert "3 data points with sound judgements" in shown
+    assert '"points": 2' in shown
     kept = load_general(str(out))
     assert sorted(row["completion"][0]["content"] for row in kept) == sorted([up, down])
     assert all("three short words" in row["prompt"][-1]["content"] for row in kept)
