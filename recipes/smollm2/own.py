@@ -12,9 +12,8 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,47 +22,46 @@ from truth import add
 
 from data import PROMPTS
 from spct.correctness import best_index, is_correct
+from spct.errors import InputError
 from spct.examples import dump_json
 from spct.training.data import template_for
 from spct.training.rejection import sft_row
-from spct.training.rollouts import logged
+from spct.training.rollouts import read_log
 from spct.types import Example, Trajectory
 
 Judged = tuple[Example, list[Trajectory]]
 PAIRS = (("true", "statements"), ("copied", "counts"), ("add_up", "scores"))
 
 
-def by_tens(log: Path) -> dict[int, str]:
-    """Lines of a log by tens of steps: those of steps 1 to 10 under 0."""
-    found: dict[int, str] = defaultdict(str)
-    for line in log.read_text(encoding="utf-8").split("\n")[:-1]:
-        found[(json.loads(line)["step"] - 1) // 10] += line + "\n"
-    return found
+def facts_of(example: Example) -> list[dict[str, float]]:
+    """What a program knows of each response."""
+    answer = example.meta.get("answer")
+    known = None if answer is None else str(answer)
+    return [measure(example.query, response, known) for response in example.responses]
 
 
-def sift(run: Iterable[Judged], course: dict[str, float]) -> list[Judged]:
-    """Data points with the judgements that are right and hold nothing that a program can tell is false.
+def sift(log: Path, data: Path) -> list[Judged]:
+    """Data points with those judgements of a log that are right and, as far as a program can tell, true.
 
-    Args:
-        run: Data points with all of their judgements.
-        course: Gets the sums for a line of `told`.
+    How judgements change by tens of steps is printed. Those of one response are left out.
     """
-    found = []
-    for example, trajectories in run:
-        answer = example.meta.get("answer")
-        known = None if answer is None else str(answer)
-        facts = [measure(example.query, response, known) for response in example.responses]
-        kept = []
-        for t in trajectories:
-            said = about(example, t, facts)
-            for name, value in said.items():
-                course[name] += value
-            sound = said["statements"] and all(said[part] == said[whole] for part, whole in PAIRS)
-            if said["right"] and sound:
-                kept.append(t)
-        if kept:
-            found.append((example, kept))
-    return found
+    kept: dict[str, Judged] = {}
+    course: dict[int, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    facts: dict[str, list[dict[str, float]]] = {}
+    for step, example, t in read_log(log, [data]):
+        if len(example.responses) == 1:
+            continue
+        if example.id not in facts:
+            facts[example.id] = facts_of(example)
+        said = about(example, t, facts[example.id])
+        for name, value in said.items():
+            course[(step - 1) // 10][name] += value
+        if said["right"] and said["statements"] and all(said[part] == said[of] for part, of in PAIRS):
+            kept.setdefault(example.id, (example, []))[1].append(t)
+    for tens, sums in sorted(course.items()):
+        print(f"{log}, from step {10 * tens + 1}: {told(sums)}")
+    print(f"{log}: {len(kept)} data points with sound judgements")
+    return list(kept.values())
 
 
 def about(example: Example, t: Trajectory, facts: list[dict[str, float]]) -> dict[str, float]:
@@ -83,7 +81,7 @@ def told(course: dict[str, float]) -> str:
         f"{100 * course[name] / course['all']:.1f} % {words}"
         for name, words in (("right", "right"), ("tied", "tied"), ("longest", "for the longest"))
     )
-    true, other = (100 * course[name] / course["statements"] for name in ("true", "of_another"))
+    true, other = (100 * course[name] / max(1, course["statements"]) for name in ("true", "of_another"))
     return (
         f"{course['all']:.0f} judgements: {shares}; {true:.1f} % of statements true, {other:.1f} of another"
     )
@@ -119,20 +117,16 @@ def write(logs: Sequence[Path], data: Path, out: Path, seed: int) -> dict[str, i
         data: The data points of those runs.
         out: File of rows to write.
         seed: Of the choice for balance.
+
+    Raises:
+        InputError: No judgement is left, or a log cannot be read.
     """
-    chosen = list[Judged]()
-    for log in logs:
-        kept = list[Judged]()
-        for tens, lines in sorted(by_tens(log).items()):
-            course: dict[str, float] = defaultdict(float)
-            with tempfile.TemporaryDirectory() as folder:
-                (Path(folder) / "log.jsonl").write_text(lines, encoding="utf-8")
-                run = logged(Path(folder) / "log.jsonl", [data], Path(folder) / "run")
-                kept += sift(((example, list(own)) for example, own in run), course)
-            print(f"{log}, from step {10 * tens + 1}: {told(course)}")
-        chosen += balanced(kept, seed)
-        print(f"{log}: {len(kept)} data points with sound judgements")
+    chosen = [pair for log in logs for pair in balanced(sift(log, data), seed)]
     rows = [row(example, t) for example, found in chosen for t in found]
+    if not rows:
+        raise InputError(
+            "no judgement is left", expected="some that are right and true, for the longest and for others"
+        )
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text("".join(rows), encoding="utf-8")
     return {"rows": len(rows), "points": len(chosen)}

@@ -21,6 +21,7 @@ from typing import Any
 
 from quick_rft import apart, pack
 
+from spct.configs import build
 from spct.errors import ConfigError, InputError, SpctError
 from spct.meta import sigmoid
 from spct.training.calibration import calibration_report
@@ -168,12 +169,12 @@ def main() -> int:
     parser.add_argument("--model", required=True, help="folder of the GRM or meta RM from which it starts")
     parser.add_argument("--out", required=True)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--set", action="append", default=[], help="another setting, key=value")
+    parser.add_argument("--set", action="append", default=[], help="another setting of the file, key=value")
     args = parser.parse_args()
     given = {"data": args.rollouts, "model": args.model, "out": args.out, "seed": args.seed}
     try:
         config = load_config(MetaRMConfig, Path(__file__).with_name("meta_rm_cpu.toml"), args.set)
-        print(run(config.model_copy(update=given), resume=True))
+        print(run(build(MetaRMConfig, config.model_dump() | given), resume=True))
     except SpctError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -51,9 +51,8 @@ class Context:
 
     @property
     def grm(self) -> str:
-        """The stage whose model is the finished GRM: the last that was run, on a GPU that after RL."""
-        later = [name for name in ("rft-2", "grpo") if self.done(name)]
-        return "rft-2" if self.settings["rl"] else [*later, "rft"][0]
+        """The stage whose model is the finished GRM: the last that was run."""
+        return next((name for name in ("rft-2", "grpo") if self.done(name)), "rft")
 
     def path(self, *parts: str) -> str:
         """A path in the run's folder."""
@@ -126,61 +125,71 @@ def reject(c: Context) -> Facts:
 def rft(c: Context) -> Facts:
     """Rejective fine-tuning."""
     rows = [c.path(name, "rows.jsonl") for name in ("reject", "alone")]
-    return fine_tune(c, "rft", {"data": rows} | ({"adapter": c.adapter} if c.adapter else {}))
+    start = {"adapter": c.adapter, "lora_rank": 0} if c.adapter else {}
+    return fine_tune(c, "rft", {"model": base(c), "data": rows} | start | c.given)
 
 
-def fine_tune(c: Context, out: str, paths: Facts) -> Facts:
-    """Fine-tune, with a new adapter or a given one; on a CPU a prompt is read once for its trajectories."""
+def fine_tune(c: Context, out: str, given: Facts) -> Facts:
+    """Fine-tune by the size's file and these settings; on a CPU a prompt is read once for all of it."""
     import quick_rft
 
-    from spct.backends.embedded import locate
     from spct.training import rft as usual
     from spct.training.configs import RFTConfig
 
     stage = quick_rft if c.size == "cpu" else usual
-    given = {"model": c.start or locate(), "out": c.path(out)} | paths | c.given
-    rank = {"lora_rank": 0} if "adapter" in paths else {}
-    return {"model": str(stage.run(config(c, RFTConfig, "rft", given | rank), resume=True))}
+    return {"model": str(stage.run(config(c, RFTConfig, "rft", given | {"out": c.path(out)}), resume=True))}
+
+
+def base(c: Context) -> str:
+    """The model that RFT begins with."""
+    from spct.backends.embedded import locate
+
+    return c.start or locate()
+
+
+def trained(c: Context, stage: str) -> Facts:
+    """The adapter that a stage trained, and the model that it belongs to."""
+    manifest = json.loads((c.out / stage / "manifest.json").read_text(encoding="utf-8"))
+    return {"model": manifest["settings"]["model"], "adapter": c.path(stage, "adapter")}
 
 
 def grpo(c: Context) -> Facts:
     """Rule-based RL, on points that are not too easy for the fine-tuned model where that is known.
 
-    It goes on with RFT's adapter: that of RL beside it would double the rank, of which `ship` keeps half.
+    It goes on with RFT's adapter: one of its own beside it would double the rank, of which `ship` keeps half.
     """
-    from spct.backends.embedded import locate
     from spct.training import grpo as stage
     from spct.training.configs import GRPOConfig
 
     easy = [c.path("easy")] if c.done("easy") else []
     several, single = PROMPTS
-    paths = {
-        "model": c.start or locate(),
-        "adapter": c.adapter or c.path("rft", "adapter"),
+    given = {"model": base(c), "adapter": c.adapter} if not c.done("rft") else trained(c, "rft")
+    given |= {
         "data": [c.path("data", "rl.jsonl")],
         "easy_runs": easy,
         "template": several,
         "single_template": single,
     }
-    return {"model": str(stage.run(config(c, GRPOConfig, "grpo", paths | c.given), resume=True))}
+    return {"model": str(stage.run(config(c, GRPOConfig, "grpo", given | c.given), resume=True))}
 
 
 def own(c: Context) -> Facts:
-    """Write RL's own judgements that are right and true."""
+    """Write RL's own judgements that are right and true, and half as many of one response alone."""
     from own import write
 
-    return write(
-        [Path(c.path("grpo", "rollouts.jsonl"))],
-        Path(c.path("data", "rl.jsonl")),
-        Path(c.path("own", "rows.jsonl")),
-        c.seed,
-    )
+    log, data = Path(c.path("grpo", "rollouts.jsonl")), Path(c.path("data", "rl.jsonl"))
+    counts = write([log], data, Path(c.path("own", "rows.jsonl")), c.seed)
+    lines = Path(c.path("alone", "rows.jsonl")).read_text(encoding="utf-8").split("\n")[:-1]
+    alone = "".join(line + "\n" for line in lines[: counts["rows"] // 2])
+    Path(c.path("own", "alone.jsonl")).write_text(alone, encoding="utf-8")
+    return dict(counts)
 
 
 def rft_2(c: Context) -> Facts:
-    """RFT once more, on those and on responses judged alone, which RL does not reward and so forgets."""
-    rows = [c.path(name, "rows.jsonl") for name in ("own", "alone")]
-    return fine_tune(c, "rft-2", {"data": rows, "adapter": c.path("grpo", "adapter"), "lr": 3e-4})
+    """RFT once more, on what `own` wrote: RL does not reward responses judged alone, and so forgets how."""
+    rows = [c.path("own", name) for name in ("rows.jsonl", "alone.jsonl")]
+    given = {"lora_rank": 0, "lr": 3e-4, "steps": 0, "epochs": 1.0}
+    return fine_tune(c, "rft-2", trained(c, "grpo") | {"data": rows} | given)
 
 
 def model_rollouts(c: Context, out: str, *, model: str, rows: str, n: int) -> Facts:

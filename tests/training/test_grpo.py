@@ -285,7 +285,7 @@ def test_rl_goes_on_with_an_adapter(tiny_model, points, tmp_path):
     settings = {"adapter": str(tmp_path / "first" / "adapter"), "slots": 2, "keep": 9, "lr": 1e-2}
     folder = run(config(tiny_model, points, tmp_path / "a", **settings))
     assert PeftConfig.from_pretrained(str(tmp_path / "a" / "adapter")).r == 2
-    assert not (tmp_path / "a" / "adapter" / "ref").exists()
+    assert not [*(tmp_path / "a").rglob("ref")]  # a copy of the first adapter, in no checkpoint either
     names = (tiny_model, tmp_path / "first" / "model", folder)
     base, before, after = (AutoModelForCausalLM.from_pretrained(name).state_dict() for name in names)
     changed = [name for name in base if not torch.equal(before[name], after[name])]
@@ -303,6 +303,14 @@ def test_rl_goes_on_with_an_adapter(tiny_model, points, tmp_path):
 
     with pytest.raises(InputError, match=r"adapter .* cannot be loaded"):
         run(config(tiny_model, points, tmp_path / "c", adapter=str(tmp_path)))
+    twice = {"adapter": settings["adapter"], "curves": False}
+    with pytest.raises(InputError, match="a merged one would get it twice"):
+        run(config(str(tmp_path / "first" / "model"), points, tmp_path / "e", **twice))
+    (tmp_path / "first" / "adapter" / "adapter_model.safetensors").write_bytes(b"torn")
+    with pytest.raises(InputError, match=r"adapter .* cannot be loaded"):
+        run(config(tiny_model, points, tmp_path / "f", **twice))
+    with pytest.raises(InputError, match=r"data_hashes.*first/adapter"):  # it is not what the run began with
+        run(config(tiny_model, points, tmp_path / "a", **settings), resume=True)
     with pytest.raises(ValueError, match="leave one"):
         config(tiny_model, points, tmp_path / "d", adapter=str(tmp_path), lora_rank=2)
 
@@ -496,6 +504,18 @@ def test_slots_take_the_engines_own_settings_or_refuse_them(tiny_model, points, 
     adapted = config(tiny_model, points, tmp_path / "b", slots=2, lora_rank=2, lora_targets="embed_tokens")
     with pytest.raises(ConfigError, match="embed_tokens has an adapter"):
         run(adapted)
+
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    for name, more in (("head", {"modules_to_save": ["lm_head"]}), ("dora", {"use_dora": True})):
+        made = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM", **more)
+        get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_model), made).save_pretrained(
+            tmp_path / name
+        )
+        more = config(tiny_model, points, tmp_path / f"c-{name}", slots=2, adapter=str(tmp_path / name))
+        with pytest.raises(ConfigError, match=r"is trained\n.*plain LoRA"):
+            run(more)
 
 
 def test_a_run_begun_before_a_setting_existed_resumes(tiny_model, points, tmp_path):

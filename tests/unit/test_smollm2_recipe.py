@@ -13,12 +13,14 @@ import sys
 from dataclasses import replace
 from gzip import open as open_gzip
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spct.correctness import is_correct
+from spct.errors import InputError
 from spct.prompts import load_template, render
 from spct.training.rejection import leaked, reject_runs
 from spct.training.rollouts import rollout, tally
@@ -431,10 +433,13 @@ def test_of_rls_log_what_is_right_true_and_not_by_length_is_kept(tmp_path, monke
     of_p1 += [(up.replace(*change), [4, 6]) for change in (("words 3", "words 9"), ("5+1=6", "5+2=7"))]
     of_p1.append((up.replace("hardly a word", "long and detailed"), [4, 6]))
     log = [("p1", *row) for row in of_p1] + [("p0", down, [6, 4]), ("p2", down, [6, 4])]
+    empty = ("p1", "no form", [6, 4])
+    log += [empty, empty, empty, ("one", sound, [1]), empty]  # from step 21 on, nothing is stated
     rows = [
-        {"step": 1 + n, "example_id": i, "order": [0, 1], "text": text, "scores": scores}
+        {"step": 1 + 2 * n, "example_id": i, "order": [0, 1], "text": text, "scores": scores}
         for n, (i, text, scores) in enumerate(log)
     ]
+    points.append({"id": "one", "prompt": "tell me", "responses": ["three"], "labels": [1]})
     for name, lines in (("points", points), ("log", rows)):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
     out = tmp_path / "rows.jsonl"
@@ -442,13 +447,18 @@ def test_of_rls_log_what_is_right_true_and_not_by_length_is_kept(tmp_path, monke
     monkeypatch.setattr(sys, "argv", ["own.py", *map(str, words)])
     M["own"].main()
     shown = capsys.readouterr().out
-    assert "7 judgements: 85.7 % right, 0.0 % tied, 42.9 % for the longest" in shown
-    assert "; 85.7 % of statements true" in shown
+    assert "step 1: 5 judgements: 80.0 % right, 0.0 % tied, 20.0 % for the longest; 80.0 % of" in shown
+    assert "step 21: 1 judgements: 0.0 % right" in shown
+    assert "step 11: 5 judgements: 40.0 % right, 0.0 % tied, 100.0 % for the longest; 100.0 % of" in shown
     assert "3 data points with sound judgements" in shown
     assert '"points": 2' in shown
     kept = load_general(str(out))
     assert sorted(row["completion"][0]["content"] for row in kept) == sorted([up, down])
     assert all("three short words" in row["prompt"][-1]["content"] for row in kept)
+
+    (tmp_path / "log.jsonl").write_text(json.dumps(rows[0]) + "\n")  # none whose best is the longest
+    with pytest.raises(InputError, match="no judgement is left"):
+        M["own"].write([tmp_path / "log.jsonl"], tmp_path / "points.jsonl", out, 0)
 
 
 def test_what_is_quoted_as_evidence_stands_in_the_response_or_before_it():
@@ -504,6 +514,42 @@ def test_dry_run_names_the_stages(tmp_path):
     )
     assert without.returncode == 2
     assert "--source is missing" in without.stderr
+
+
+def test_each_stage_goes_on_with_the_adapter_before_it(tmp_path, monkeypatch):
+    """RL with RFT's on the model that RFT began with, whatever the command names now; rft-2 with RL's."""
+    from spct.training import grpo, rft
+
+    seen = {}
+
+    def stage(settings, *, resume):
+        folder = Path(settings.out)
+        seen[folder.name] = settings
+        folder.mkdir()
+        (folder / "manifest.json").write_text(json.dumps({"settings": settings.model_dump()}))
+        return folder / "model"
+
+    for module in (rft, grpo):
+        monkeypatch.setattr(module, "run", stage)
+    monkeypatch.setitem(sys.modules, "quick_rft", M["quick_rft"])
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "alone" / "rows.jsonl").write_text("{}\n" * 9)
+    run = M["run"]
+    first = run.Context(tmp_path, None, "gpu", 0, "local", steps=7, start="base", adapter="old")
+    assert first.grm == "rft"
+    run.run(first, ["rft"])
+    later = replace(first, start=None, steps=5, lr=0.5)
+    monkeypatch.setitem(sys.modules, "own", SimpleNamespace(write=lambda *_: {"rows": 4}))
+    (tmp_path / "own").mkdir()
+    run.run(later, ["grpo", "own", "rft-2"])
+    starts = {name: (s.model, s.adapter, s.lora_rank, s.steps) for name, s in seen.items()}
+    assert starts == {
+        "rft": ("base", "old", 0, 7),
+        "grpo": ("base", str(tmp_path / "rft" / "adapter"), 0, 5),
+        "rft-2": ("base", str(tmp_path / "grpo" / "adapter"), 0, 0),  # one epoch
+    }
+    assert (tmp_path / "own" / "alone.jsonl").read_text() == "{}\n" * 2  # half as many as of RL's own
+    assert first.grm == "rft-2"
 
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")

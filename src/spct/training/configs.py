@@ -101,6 +101,11 @@ class GoesOn(StageConfig):
         return self
 
 
+def adapter_of(config: StageConfig) -> str | None:
+    """The adapter that a stage goes on with, if any."""
+    return config.adapter if isinstance(config, GoesOn) else None
+
+
 class RFTConfig(GoesOn):
     """Rejective fine-tuning (§3). `data` are files of `spct reject`: rows of prompt and completion."""
 

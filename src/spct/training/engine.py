@@ -7,12 +7,13 @@ import math
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from spct.errors import BackendError, ConfigError, InputError, MissingExtraError
-from spct.training.configs import GoesOn, StageConfig
+from spct.training.configs import StageConfig, adapter_of
 from spct.training.stage import Stage, world_size
 
 SHOWN = (
@@ -82,7 +83,7 @@ def engine_arguments(config: StageConfig) -> dict[str, Any]:
         "logging_steps": 1,
         "report_to": config.report_to or "none",
         "disable_tqdm": True,
-        "model_init_kwargs": None if _adapter(config) else model_arguments(config) | {"device_map": None},
+        "model_init_kwargs": None if adapter_of(config) else model_arguments(config) | {"device_map": None},
     } | config.trainer
 
 
@@ -92,29 +93,36 @@ def model_arguments(config: StageConfig) -> dict[str, Any]:
     return {"dtype": config.dtype} | attention
 
 
-def _adapter(config: StageConfig) -> str | None:
-    return config.adapter if isinstance(config, GoesOn) else None
-
-
 def starting_model(config: StageConfig) -> Any:
     """What a trainer is given: the model's name, or the model with the adapter that is trained further.
 
     Raises:
         InputError: There is no such adapter, or it is not this model's.
     """
-    adapter = _adapter(config)
+    adapter = adapter_of(config)
     if adapter is None:
         return config.model
     from peft import PeftModel
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
-    base = AutoModelForCausalLM.from_pretrained(config.model, **model_arguments(config))
+    model = AutoModelForCausalLM.from_pretrained(config.model, **model_arguments(config))
     try:
-        return PeftModel.from_pretrained(base, adapter, is_trainable=True)
-    except (OSError, ValueError, RuntimeError) as error:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "Found missing adapter keys")  # layers that the adapter lacks
+            found = PeftModel.from_pretrained(model, adapter, is_trainable=True)
+    except (OSError, ValueError, RuntimeError, UserWarning, SafetensorError) as error:
         raise InputError(
             f"adapter {adapter!r} cannot be loaded: {error}", expected=f"a LoRA adapter of {config.model}"
         ) from error
+    base = found.peft_config["default"].base_model_name_or_path or ""
+    if Path(base).is_dir() and Path(base).resolve() != Path(config.model).resolve():
+        raise InputError(
+            f"adapter {adapter!r} was trained on {base}, and the model is {config.model}",
+            expected="the model that the adapter was trained on: a merged one would get it twice",
+            fix=f"set model = {base!r}",
+        )
+    return found
 
 
 def on_device(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -275,6 +283,8 @@ def train(trainer: Any, stage: Stage) -> None:
 
     Raises:
         BackendError: A gradient is not finite; checkpoints from before are kept.
+
+    A run that was killed behind its last step takes none more; with sharded weights it takes one.
     """
     import torch
     from transformers.trainer_callback import PrinterCallback

@@ -11,6 +11,7 @@ What the paper leaves open is ours: clip range 0.2, one update per generation, t
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -197,6 +198,22 @@ def load_rows(config: GRPOConfig, tokenizer: Any) -> tuple[list[dict[str, Any]],
     return [rows[i] for i in fit.kept], counts
 
 
+def forget_reference() -> Any:
+    """A callback that leaves the reference adapter out of checkpoints: TRL makes it of `adapter` again.
+
+    Some releases of transformers (5.10) load the subfolders of a checkpoint alone where it has any.
+    """
+    from transformers import TrainerCallback
+
+    class ForgetReference(TrainerCallback):  # type: ignore[misc]
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.is_world_process_zero:
+                folder = Path(args.output_dir) / f"checkpoint-{state.global_step}" / "ref"
+                shutil.rmtree(folder, ignore_errors=True)
+
+    return ForgetReference()
+
+
 def make_trainer(config: GRPOConfig, stage: Stage, tokenizer: Any, rows: Sequence[dict[str, Any]]) -> Any:
     """TRL's trainer for these rows, with our reward and logs."""
     import datasets
@@ -219,7 +236,7 @@ def make_trainer(config: GRPOConfig, stage: Stage, tokenizer: Any, rows: Sequenc
             train_dataset=datasets.Dataset.from_list(list(rows)),
             processing_class=tokenizer,
             peft_config=lora(config),
-            callbacks=[metrics_log(stage)],
+            callbacks=[metrics_log(stage), forget_reference()],
             **rollouts,
         )
     reward.ends = frozenset(trainer.eos_token_ids)

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from spct.backends.base import Backend
 from spct.configs import JudgeConfig, build
@@ -122,8 +123,53 @@ async def _draw(
                     advance()
 
 
+class Logged(NamedTuple):
+    """A line of GRPO's log; `sample` counts those of its data point."""
+
+    step: int
+    example: Example
+    trajectory: Trajectory
+
+
+def read_log(log: str | Path, data: Sequence[str | Path]) -> list[Logged]:
+    """Rollouts that GRPO wrote down (`rollouts.jsonl`), in their order.
+
+    Args:
+        log: The file.
+        data: The sources that GRPO was trained on.
+
+    Raises:
+        InputError: There is no such file, or a rollout's data point is not in the sources.
+    """
+    try:
+        lines = Path(log).read_text(encoding="utf-8").split("\n")[:-1]
+    except OSError as error:
+        raise InputError(
+            f"{log}: {error.strerror}", expected="rollouts.jsonl of `spct train grpo`", fix="run RL first"
+        ) from None
+    by_id = {example.id: example for example in load_all(data, skip_bad=True).examples}
+    found, samples = list[Logged](), Counter[str]()
+    for row in map(json.loads, lines):
+        name, scores = row["example_id"], row["scores"]
+        if name not in by_id:
+            raise InputError(f"{log}: no data point {name!r}", expected=f"one of {data}")
+        trajectory = Trajectory(
+            example_id=name,
+            sample=samples[name],
+            key=digest([name, samples[name], row["text"]]),
+            order=tuple(row["order"]),
+            seed=0,
+            text=row["text"],
+            scores=None if scores is None else tuple(scores),
+            failure=None if scores is not None else FailureReason(row["failure"]),
+        )
+        samples[name] += 1
+        found.append(Logged(row.get("step", 0), by_id[name], trajectory))
+    return found
+
+
 def logged(log: str | Path, data: Sequence[str | Path], out: str | Path) -> RunFolder:
-    """Rollouts that GRPO wrote down (`rollouts.jsonl`) as a run folder, for the meta RM to learn from (§5).
+    """GRPO's log as a run folder, for the meta RM to learn from (§5).
 
     The policy of late steps is the GRM that is to be guided, that of early ones resembles it. A log holds all
     rollouts where `sample_steps` is 1 and `sample_rollouts` at least `batch`.
@@ -134,38 +180,15 @@ def logged(log: str | Path, data: Sequence[str | Path], out: str | Path) -> RunF
         out: Run folder, new.
 
     Raises:
-        InputError: There is no such file, a rollout's data point is not in the sources, or the folder holds
-            something else.
+        InputError: As `read_log`; or the folder holds something else.
     """
-    try:
-        lines = Path(log).read_text(encoding="utf-8").split("\n")[:-1]
-    except OSError as error:
-        raise InputError(
-            f"{log}: {error.strerror}", expected="rollouts.jsonl of `spct train grpo`", fix="run RL first"
-        ) from None
-    by_id = {example.id: example for example in load_all(data, skip_bad=True).examples}
-    found: dict[str, list[Trajectory]] = {}
-    for row in map(json.loads, lines):
-        if row["example_id"] not in by_id:
-            raise InputError(f"{log}: no data point {row['example_id']!r}", expected=f"one of {data}")
-        own = found.setdefault(row["example_id"], [])
-        order = tuple(row["order"])
-        own.append(
-            Trajectory(
-                example_id=row["example_id"],
-                sample=len(own),
-                key=digest([row["example_id"], len(own), row["text"]]),
-                order=order,
-                seed=0,
-                text=row["text"],
-                scores=None if row["scores"] is None else tuple(row["scores"]),
-                failure=None if row["scores"] is not None else FailureReason(row["failure"]),
-            )
-        )
-    settings = {"k": max(map(len, found.values()), default=0), "log": source_hash(str(log))}
-    manifest = run_manifest(settings, command="rollout", source=[str(log)], examples=len(found))
-    with RunFolder.create(out, manifest, [by_id[name] for name in found]) as run:
-        run.add(t for own in found.values() for t in own)
+    rows = read_log(log, data)
+    examples = {row.example.id: row.example for row in rows}
+    samples = Counter(row.example.id for row in rows)
+    settings = {"k": max(samples.values(), default=0), "log": source_hash(str(log))}
+    manifest = run_manifest(settings, command="rollout", source=[str(log)], examples=len(examples))
+    with RunFolder.create(out, manifest, list(examples.values())) as run:
+        run.add(row.trajectory for row in rows)
     return run
 
 

@@ -93,6 +93,9 @@ def adopt(copy: Any, trained: Any) -> None:
     Args:
         copy: A plain model of `transformers`, of any floating type.
         trained: The same, or with peft's adapter around it.
+
+    Raises:
+        ConfigError: The adapter is more than LoRA of layers between the embeddings.
     """
     import torch
 
@@ -102,6 +105,7 @@ def adopt(copy: Any, trained: Any) -> None:
             for name, weight in trained.named_parameters():
                 own[name].copy_(weight)
             return
+        _check_plain(trained)
         for name, layer in trained.get_base_model().named_modules():
             if hasattr(layer, "get_delta_weight"):  # all else is frozen
                 if layer in (trained.get_input_embeddings(), trained.get_output_embeddings()):
@@ -110,3 +114,13 @@ def adopt(copy: Any, trained: Any) -> None:
                     )
                 [adapter] = layer.active_adapters
                 own[f"{name}.weight"].copy_(layer.get_base_layer().weight + layer.get_delta_weight(adapter))
+
+
+def _check_plain(trained: Any) -> None:
+    """Refuse what `adopt` would leave out: modules trained whole, biases, DoRA's magnitudes."""
+    names = (name for name, weight in trained.named_parameters() if weight.requires_grad)
+    for name in names:
+        if ".lora_" not in name or "magnitude" in name:
+            raise ConfigError(
+                f"slots is set and {name} is trained", expected="plain LoRA of linear layers, or slots = 0"
+            )

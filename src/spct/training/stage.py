@@ -24,7 +24,7 @@ from typing import IO, Any
 
 from spct.errors import InputError
 from spct.examples import dump_json
-from spct.training.configs import StageConfig
+from spct.training.configs import StageConfig, adapter_of
 
 PACKAGES = ("spct", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "vllm", "deepspeed")
 
@@ -106,9 +106,10 @@ def open_stage(config: StageConfig, *, resume: bool) -> Iterator[Stage]:
             run there has other settings or data (the difference is shown).
     """
     path, writes = Path(config.out), rank() == 0
+    read = [*config.data, *filter(None, [adapter_of(config)])]
     manifest = {
         "settings": config.model_dump(mode="json"),
-        "data_hashes": {source: source_hash(source) for source in config.data},
+        "data_hashes": {source: source_hash(source) for source in read},
         "versions": versions(),
         "processes": world_size(),
     }
@@ -176,7 +177,8 @@ def source_hash(source: str) -> str | None:
     if path.is_file():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    names = ("examples.jsonl", "trajectories.jsonl")  # of a rollout folder; what else it holds may change
+    # of a rollout folder or an adapter; what else it holds may change
+    names = ("examples.jsonl", "trajectories.jsonl", "adapter_model.safetensors")
     files = sorted(p for p in path.rglob("*") if p.name in names or p.suffix == ".arrow")
     parts = "".join(source_hash(str(p)) or "" for p in files)
     return hashlib.sha256(parts.encode()).hexdigest()[:16] if files else None
