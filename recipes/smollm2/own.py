@@ -12,17 +12,17 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from facts import measure
-from truth import add
+from truth import add, facts_of
 
 from data import PROMPTS
 from spct.correctness import best_index, is_correct
-from spct.errors import InputError
+from spct.errors import InputError, SpctError
 from spct.examples import dump_json
 from spct.training.data import template_for
 from spct.training.rejection import sft_row
@@ -31,13 +31,6 @@ from spct.types import Example, Trajectory
 
 Judged = tuple[Example, list[Trajectory]]
 PAIRS = (("true", "statements"), ("copied", "counts"), ("add_up", "scores"))
-
-
-def facts_of(example: Example) -> list[dict[str, float]]:
-    """What a program knows of each response."""
-    answer = example.meta.get("answer")
-    known = None if answer is None else str(answer)
-    return [measure(example.query, response, known) for response in example.responses]
 
 
 def sift(log: Path, data: Path) -> list[Judged]:
@@ -81,10 +74,11 @@ def told(course: dict[str, float]) -> str:
         f"{100 * course[name] / course['all']:.1f} % {words}"
         for name, words in (("right", "right"), ("tied", "tied"), ("longest", "for the longest"))
     )
-    true, other = (100 * course[name] / max(1, course["statements"]) for name in ("true", "of_another"))
-    return (
-        f"{course['all']:.0f} judgements: {shares}; {true:.1f} % of statements true, {other:.1f} of another"
-    )
+    said = "nothing stated"
+    if course["statements"]:
+        true, other = (100 * course[name] / course["statements"] for name in ("true", "of_another"))
+        said = f"{true:.1f} % of statements true, {other:.1f} of another"
+    return f"{course['all']:.0f} judgements: {shares}; {said}"
 
 
 def best_is_longest(example: Example) -> bool:
@@ -132,7 +126,7 @@ def write(logs: Sequence[Path], data: Path, out: Path, seed: int) -> dict[str, i
     return {"rows": len(rows), "points": len(chosen)}
 
 
-def main() -> None:
+def main() -> int:
     """Read the command line and write the rows."""
     parser = argparse.ArgumentParser(description="RL's rollouts that are right and true")
     parser.add_argument("log", type=Path, nargs="+", help="rollouts.jsonl of `spct train grpo`")
@@ -140,8 +134,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="file to write")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    print(json.dumps(write(args.log, args.data, args.out, args.seed)))
+    try:
+        print(json.dumps(write(args.log, args.data, args.out, args.seed)))
+    except SpctError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

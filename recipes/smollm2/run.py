@@ -147,9 +147,23 @@ def base(c: Context) -> str:
     return c.start or locate()
 
 
+def read(c: Context, stage: str, name: str) -> str:
+    """A file that an earlier stage wrote.
+
+    Raises:
+        InputError: It has not.
+    """
+    path = c.out / stage / name
+    if not path.is_file():
+        raise InputError(
+            f"{path} is missing", expected=f"that of the stage {stage}", fix=f"--only {stage} first"
+        )
+    return path.read_text(encoding="utf-8")
+
+
 def trained(c: Context, stage: str) -> Facts:
     """The adapter that a stage trained, and the model that it belongs to."""
-    manifest = json.loads((c.out / stage / "manifest.json").read_text(encoding="utf-8"))
+    manifest = json.loads(read(c, stage, "manifest.json"))
     return {"model": manifest["settings"]["model"], "adapter": c.path(stage, "adapter")}
 
 
@@ -163,7 +177,8 @@ def grpo(c: Context) -> Facts:
 
     easy = [c.path("easy")] if c.done("easy") else []
     several, single = PROMPTS
-    given = {"model": base(c), "adapter": c.adapter} if not c.done("rft") else trained(c, "rft")
+    alone = c.adapter and not c.done("rft")
+    given = {"model": base(c), "adapter": c.adapter} if alone else trained(c, "rft")
     given |= {
         "data": [c.path("data", "rl.jsonl")],
         "easy_runs": easy,
@@ -177,9 +192,9 @@ def own(c: Context) -> Facts:
     """Write RL's own judgements that are right and true, and half as many of one response alone."""
     from own import write
 
+    lines = read(c, "alone", "rows.jsonl").split("\n")[:-1]
     log, data = Path(c.path("grpo", "rollouts.jsonl")), Path(c.path("data", "rl.jsonl"))
     counts = write([log], data, Path(c.path("own", "rows.jsonl")), c.seed)
-    lines = Path(c.path("alone", "rows.jsonl")).read_text(encoding="utf-8").split("\n")[:-1]
     alone = "".join(line + "\n" for line in lines[: counts["rows"] // 2])
     Path(c.path("own", "alone.jsonl")).write_text(alone, encoding="utf-8")
     return dict(counts)

@@ -62,14 +62,19 @@ def holds(told: str, facts: dict[str, float]) -> bool:
     return any(told in tell(facts[name]) for name, tell in TELL.items() if name in facts)
 
 
+def facts_of(example: Example) -> list[dict[str, float]]:
+    """What a program knows of each response."""
+    answer = example.meta.get("answer")
+    known = None if answer is None else str(answer)
+    return [measure(example.query, response, known) for response in example.responses]
+
+
 def count(run: RunFolder) -> dict[str, float]:
     """Statements; how many are true, and how many of another response, a mean over the others; and so on."""
     found: dict[str, float] = defaultdict(float)
     for example, trajectories in run:
         if len(example.responses) > 1:
-            answer = example.meta.get("answer")
-            known = None if answer is None else str(answer)
-            facts = [measure(example.query, response, known) for response in example.responses]
+            facts = facts_of(example)
             for t in trajectories:
                 add(found, example, t, facts)
     return found

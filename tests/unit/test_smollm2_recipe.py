@@ -448,7 +448,7 @@ def test_of_rls_log_what_is_right_true_and_not_by_length_is_kept(tmp_path, monke
     M["own"].main()
     shown = capsys.readouterr().out
     assert "step 1: 5 judgements: 80.0 % right, 0.0 % tied, 20.0 % for the longest; 80.0 % of" in shown
-    assert "step 21: 1 judgements: 0.0 % right" in shown
+    assert "step 21: 1 judgements: 0.0 % right, 0.0 % tied, 100.0 % for the longest; nothing stated" in shown
     assert "step 11: 5 judgements: 40.0 % right, 0.0 % tied, 100.0 % for the longest; 100.0 % of" in shown
     assert "3 data points with sound judgements" in shown
     assert '"points": 2' in shown
@@ -459,6 +459,8 @@ def test_of_rls_log_what_is_right_true_and_not_by_length_is_kept(tmp_path, monke
     (tmp_path / "log.jsonl").write_text(json.dumps(rows[0]) + "\n")  # none whose best is the longest
     with pytest.raises(InputError, match="no judgement is left"):
         M["own"].write([tmp_path / "log.jsonl"], tmp_path / "points.jsonl", out, 0)
+    assert M["own"].main() == 2
+    assert "no judgement is left" in capsys.readouterr().err
 
 
 def test_what_is_quoted_as_evidence_stands_in_the_response_or_before_it():
@@ -537,6 +539,8 @@ def test_each_stage_goes_on_with_the_adapter_before_it(tmp_path, monkeypatch):
     run = M["run"]
     first = run.Context(tmp_path, None, "gpu", 0, "local", steps=7, start="base", adapter="old")
     assert first.grm == "rft"
+    with pytest.raises(InputError, match="--only rft first"):  # else RL would train the bare model
+        run.run(replace(first, adapter=None), ["grpo"])
     run.run(first, ["rft"])
     later = replace(first, start=None, steps=5, lr=0.5)
     monkeypatch.setitem(sys.modules, "own", SimpleNamespace(write=lambda *_: {"rows": 4}))
